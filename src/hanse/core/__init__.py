@@ -1,0 +1,1 @@
+"""What everything stands on: layouts, the types of a round, keys, errors."""
