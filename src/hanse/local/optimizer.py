@@ -1,0 +1,93 @@
+"""The client's optimiser: stochastic gradient descent on a block of parameter vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from hanse.local.schedules import Schedule, check_coefficient, check_rate, rate_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from hanse.core.types import Broadcast, Gradient
+
+
+@dataclass(frozen=True)
+class SGD:
+    """SGD with momentum and weight decay, as `torch.optim.SGD` defines them.
+
+    `v = momentum * v + g + weight_decay * w`, then `w = w - lr * v`. The momentum buffer starts at
+    zero in every round: it belongs to the round's start, not to the client.
+
+    Attributes:
+        lr: the rate, or a schedule by round.
+        momentum: the heavy-ball coefficient, in [0, 1).
+        weight_decay: the coefficient of the L2 penalty's gradient.
+    """
+
+    lr: float | Schedule = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse coefficients that cannot be meant."""
+        check_rate(self.lr, "lr")
+        check_coefficient(self.momentum, "momentum", below=1.0)
+        check_coefficient(self.weight_decay, "weight_decay")
+
+    def rate(self, round_number: int) -> float:
+        """The rate of a round."""
+        return rate_of(self.lr, round_number)
+
+    def start(self, broadcast: Broadcast) -> dict[str, Tensor]:
+        """The state of a block: `params` `[K, P]`, `rate` 0-d and, with momentum, `velocity`."""
+        params = broadcast.params.clone()
+        rate = torch.tensor(self.rate(broadcast.round.number), dtype=torch.float64)
+        state = {"params": params, "rate": rate}
+        if self.momentum:
+            state["velocity"] = torch.zeros_like(params)
+        return state
+
+    def step(
+        self,
+        state: Mapping[str, Tensor],
+        gradient: Gradient,
+        *,
+        decay: float = 0.0,
+        constant: Tensor | None = None,
+    ) -> None:
+        """One step along `gradient + (weight_decay + decay) * w + constant`, in place.
+
+        The direction is affine in `w`, so the gradient goes straight into what it changes.
+
+        Args:
+            state: as `start` made it.
+            gradient: the loss gradient of this step's batches.
+            decay: a further multiple of the parameters (a proximal term's mu).
+            constant: a correction `[K, c]` of the first c columns (control variates, the proximal
+                term's anchor).
+        """
+        params, rate = state["params"], state["rate"]
+        decay += self.weight_decay
+        if not self.momentum:
+            keep = 1 - rate * decay if decay else 1.0
+            gradient.add_to(params, at=params, scale=-rate, keep=keep)
+            if constant is not None:
+                _leading(params, constant).sub_(constant, alpha=rate)  # type: ignore[arg-type]
+            return
+        velocity = state["velocity"]
+        gradient.add_to(velocity, at=params, keep=self.momentum)
+        if decay:
+            velocity.add_(params, alpha=decay)
+        if constant is not None:
+            _leading(velocity, constant).add_(constant)
+        params.sub_(velocity, alpha=rate)  # type: ignore[arg-type]  # a 0-d tensor is a number too
+
+
+def _leading(rows: Tensor, like: Tensor) -> Tensor:
+    return rows[:, : like.shape[1]]

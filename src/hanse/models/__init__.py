@@ -1,0 +1,34 @@
+"""Models, losses, and the loss gradient: the only part that knows of modules."""
+
+from hanse.models.gradient import Execution, choose_execution
+from hanse.models.losses import (
+    Loss,
+    Metric,
+    absolute_error,
+    accuracy,
+    binary_accuracy,
+    binary_cross_entropy,
+    cross_entropy,
+    squared_error,
+    whole,
+)
+from hanse.models.task import Task
+from hanse.models.zoo import cnn, mlp, softmax_regression
+
+__all__ = [
+    "Execution",
+    "Loss",
+    "Metric",
+    "Task",
+    "absolute_error",
+    "accuracy",
+    "binary_accuracy",
+    "binary_cross_entropy",
+    "choose_execution",
+    "cnn",
+    "cross_entropy",
+    "mlp",
+    "softmax_regression",
+    "squared_error",
+    "whole",
+]

@@ -1,0 +1,62 @@
+"""Small reference models, by the names that experiment files use."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from hanse.core.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def softmax_regression(inputs: int, classes: int) -> nn.Module:
+    """One linear layer, `[n, inputs] -> [n, classes]` logits, starting at zero."""
+    _positive(inputs=inputs, classes=classes)
+    layer = nn.Linear(inputs, classes)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return nn.Sequential(nn.Flatten(), layer)
+
+
+def mlp(inputs: int, classes: int, hidden: Sequence[int] = (200, 200)) -> nn.Module:
+    """Linear layers with ReLU between; the default is McMahan et al.'s 2NN."""
+    _positive(inputs=inputs, classes=classes, **{f"hidden[{i}]": h for i, h in enumerate(hidden)})
+    layers: list[nn.Module] = [nn.Flatten()]
+    for fan_in, fan_out in pairwise([inputs, *hidden]):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear([inputs, *hidden][-1], classes))
+
+
+def cnn(classes: int, channels: int = 1, side: int = 28) -> nn.Module:
+    """McMahan et al.'s CNN: two 5x5 convolutions (32, 64), 2x2 pooling, 512 units.
+
+    With 10 classes on 28x28 images of one channel it has 1,663,370 parameters, as published.
+    """
+    _positive(classes=classes, channels=channels, side=side)
+    flat = 64 * (side // 4) ** 2
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, 5, padding=2),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 5, padding=2),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(flat, 512),
+        nn.ReLU(),
+        nn.Linear(512, classes),
+    )
+
+
+def _positive(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ModelError(
+                f"a model with {name}={value!r}",
+                why="a layer needs a whole, positive number of units",
+                instead=f"{name}=10, or whatever your data have",
+            )

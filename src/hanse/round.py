@@ -1,0 +1,185 @@
+"""One federated round, top to bottom.
+
+select a cohort -> broadcast -> each client: local training, layers in order, contribution ->
+aggregate -> layers' server halves in reverse -> server optimiser -> memories are accepted
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import torch
+
+from hanse.core.errors import StrategyError
+from hanse.core.rng import derive
+from hanse.core.types import Broadcast, RoundContext
+from hanse.memory import ClientMemory
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from hanse.core.layout import ParameterLayout
+    from hanse.core.types import Aggregate, State
+    from hanse.engines import ClientFacts, Collected, Dropped
+    from hanse.models import Task
+    from hanse.selection import Participation
+    from hanse.strategy import Strategy
+
+
+@dataclass(frozen=True, eq=False)
+class FederationState:
+    """All that a run carries from one round to the next.
+
+    Attributes:
+        round: the number of rounds done.
+        params: `[P]`; local columns hold what a client starts from.
+        buffers: `[b]`, likewise.
+        layers: the server's state of each layer of the onion.
+        optimizer: the server optimiser's state.
+        direction: `[S]`, the last round's mean update, to measure drift against.
+        clients: what clients remember.
+    """
+
+    round: int
+    params: Tensor
+    buffers: Tensor
+    layers: tuple[State, ...]
+    optimizer: State
+    direction: Tensor
+    clients: ClientMemory
+
+
+class RoundResult(NamedTuple):
+    """What a round was, besides the state it led to."""
+
+    cohort: int
+    dropped: tuple[Dropped, ...]
+    facts: ClientFacts
+    pairwise_cosine: float
+
+    @property
+    def accepted(self) -> int:
+        """How many updates were used."""
+        return self.cohort - len(self.dropped)
+
+
+class Engine(Protocol):
+    """Where clients' work is done."""
+
+    def collect(
+        self,
+        strategy: Strategy,
+        broadcast: Broadcast,
+        cohort: NDArray[np.int64],
+        memory: ClientMemory,
+        direction: Tensor,
+    ) -> Collected:
+        """Let the cohort train, and aggregate what it sends."""
+
+
+@dataclass(frozen=True)
+class Population:
+    """Who there is to choose from, and how a cohort is chosen."""
+
+    clients: int
+    participation: Participation
+    setting: str
+    seed: int
+
+
+def initial_state(strategy: Strategy, task: Task) -> FederationState:
+    """The state before round 1."""
+    params, buffers = task.initial()
+    layout = task.layout
+    return FederationState(
+        round=0,
+        params=params,
+        buffers=buffers,
+        layers=tuple(layer.init_server(layout, params.dtype) for layer in strategy.onion),
+        optimizer=strategy.server.init(layout.shared, params.dtype),
+        direction=params.new_zeros(layout.shared),
+        clients=ClientMemory(),
+    )
+
+
+def run_round(
+    state: FederationState,
+    strategy: Strategy,
+    engine: Engine,
+    population: Population,
+    layout: ParameterLayout,
+) -> tuple[FederationState, RoundResult]:
+    """One round; the given state is left as it is."""
+    number = state.round + 1
+    key = derive(population.seed, "round", number)
+    cohort = population.participation.select(population.clients, derive(key, "cohort"))
+    context = RoundContext(
+        number=number,
+        key=derive(key, "clients"),
+        population=population.clients,
+        expected=population.participation.expected(population.clients),
+        cohort=len(cohort),
+        setting=population.setting,
+        layout=layout,
+    )
+
+    broadcast = Broadcast(state.params, state.buffers, {}, context)
+    for layer, remembered in zip(strategy.onion, state.layers, strict=True):
+        broadcast = layer.on_broadcast(broadcast, remembered)
+
+    collected = engine.collect(strategy, broadcast, cohort, state.clients, state.direction)
+
+    result = RoundResult(
+        len(cohort), collected.dropped, collected.facts, collected.pairwise_cosine
+    )
+    if collected.aggregate is None:  # nobody came, or nobody's update could be used
+        return dataclasses.replace(state, round=number), result
+
+    total, layers = _server_halves(strategy, collected.aggregate, state.layers, context)
+    delta = _delta(total)
+    shared = state.params[: layout.shared]
+    shared, optimizer = strategy.server.step(shared, delta, state.optimizer, context)
+    after = FederationState(
+        round=number,
+        params=torch.cat([shared, state.params[layout.shared :]]),
+        buffers=_moved(state.buffers, total),
+        layers=layers,
+        optimizer=optimizer,
+        direction=delta,
+        clients=state.clients.accept(collected.memory),
+    )
+    return after, result
+
+
+def _server_halves(
+    strategy: Strategy, total: Aggregate, states: tuple[State, ...], context: RoundContext
+) -> tuple[Aggregate, tuple[State, ...]]:
+    after: list[State] = []
+    for layer, remembered in zip(reversed(strategy.onion), reversed(states), strict=True):
+        total, kept = layer.on_server(total, remembered, context)
+        after.append(kept)
+    return total, tuple(reversed(after))
+
+
+def _delta(total: Aggregate) -> Tensor:
+    unread = sorted(set(total) - {"delta", "buffers"})
+    if "delta" not in total or unread:
+        raise StrategyError(
+            f"after all server halves the aggregate holds {sorted(total)}",
+            why="the server optimiser reads 'delta' (and 'buffers', if the model has any): the "
+            "rest would be lost unnoticed",
+            instead="an on_server that takes out what its on_client put in",
+        )
+    return total["delta"].lifted().values
+
+
+def _moved(buffers: Tensor, total: Aggregate) -> Tensor:
+    """Buffers are averaged, never optimised."""
+    if "buffers" not in total:
+        return buffers
+    change = total["buffers"].lifted().values
+    return torch.cat([buffers[: len(change)] + change, buffers[len(change) :]])

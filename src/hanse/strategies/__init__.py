@@ -1,0 +1,8 @@
+"""Named strategies: each a short file that puts parts together."""
+
+from hanse.strategies.fedavg import fedavg
+from hanse.strategies.fedprox import fedprox
+from hanse.strategies.fedsgd import fedsgd
+from hanse.strategies.scaffold import scaffold
+
+__all__ = ["fedavg", "fedprox", "fedsgd", "scaffold"]
