@@ -127,9 +127,7 @@ def run_round(
         layout=layout,
     )
 
-    broadcast = Broadcast(state.params, state.buffers, {}, context)
-    for layer, remembered in zip(strategy.onion, state.layers, strict=True):
-        broadcast = layer.on_broadcast(broadcast, remembered)
+    broadcast = publish(state, strategy, context)
 
     collected = engine.collect(strategy, broadcast, cohort, state.clients, state.direction)
 
@@ -153,6 +151,14 @@ def run_round(
         clients=state.clients.accept(collected.memory),
     )
     return after, result
+
+
+def publish(state: FederationState, strategy: Strategy, context: RoundContext) -> Broadcast:
+    """The model, and what the layers add to it."""
+    broadcast = Broadcast(state.params, state.buffers, {}, context)
+    for layer, remembered in zip(strategy.onion, state.layers, strict=True):
+        broadcast = layer.on_broadcast(broadcast, remembered)
+    return broadcast
 
 
 def _server_halves(

@@ -1,0 +1,72 @@
+"""Data of a federation: clients, partitions, batches, and where data sets come from."""
+
+from hanse.data.arrays import federation_from_arrays, from_npz_folder
+from hanse.data.batching import Batch, Epochs, FullGradient, Pass, Plan, Steps, plan, steps
+from hanse.data.federation import (
+    Block,
+    ClientData,
+    Federation,
+    LazyClients,
+    MappedClients,
+    PackedClients,
+    map_inputs,
+    pooled,
+    select_clients,
+    to_dtype,
+)
+from hanse.data.partition import dirichlet, iid, natural, shards, split
+from hanse.data.partitioned import partitioned
+from hanse.data.skew import Skew, label_counts, skew
+from hanse.data.sources.benchmarks import idx_federation
+from hanse.data.sources.digits import digits
+from hanse.data.sources.fetch import data_directory, fetch
+from hanse.data.sources.idx import read_idx
+from hanse.data.sources.watch import watch
+from hanse.data.statistics import (
+    FeatureStatistics,
+    client_statistics,
+    federated_statistics,
+    standardise,
+)
+
+__all__ = [
+    "Batch",
+    "Block",
+    "ClientData",
+    "Epochs",
+    "FeatureStatistics",
+    "Federation",
+    "FullGradient",
+    "LazyClients",
+    "MappedClients",
+    "PackedClients",
+    "Pass",
+    "Plan",
+    "Skew",
+    "Steps",
+    "client_statistics",
+    "data_directory",
+    "digits",
+    "dirichlet",
+    "federated_statistics",
+    "federation_from_arrays",
+    "fetch",
+    "from_npz_folder",
+    "idx_federation",
+    "iid",
+    "label_counts",
+    "map_inputs",
+    "natural",
+    "partitioned",
+    "plan",
+    "pooled",
+    "read_idx",
+    "select_clients",
+    "shards",
+    "skew",
+    "split",
+    "standardise",
+    "steps",
+    "to_dtype",
+    "watch",
+]

@@ -1,0 +1,292 @@
+"""Which examples each client sees at each step of a pass over its data.
+
+A plan depends on nothing but a client's own number of examples and its own key: the same client
+gets the same batches alone, beside a thousand others, in this process or in another. All clients
+are shuffled at once, by hashing (key, epoch, example) and one sort.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hanse.core.errors import StrategyError
+from hanse.core.rng import Keys, derive, hash_grid
+from hanse.data.packing import offsets_of, rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Int64s = NDArray[np.int64]
+
+_HASH_BITS = 40  # of a sort key; the other 24 bits number the clients of a block
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """Each client goes through its examples `count` times, reshuffled each time.
+
+    An epoch's last batch is short if the batch size does not divide the client's examples
+    (McMahan et al., "Communication-efficient learning of deep networks from decentralized data",
+    AISTATS 2017, algorithm 1).
+
+    Attributes:
+        count: epochs, at least 1.
+        batch_size: examples a batch; None: all of the client's examples are one batch.
+    """
+
+    count: int = 1
+    batch_size: int | None = 10
+
+    def __post_init__(self) -> None:
+        """Refuse counts below 1."""
+        _check("Epochs", "count", self.count)
+        if self.batch_size is not None:
+            _check("Epochs", "batch_size", self.batch_size)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Each client takes exactly `count` steps, all on full batches.
+
+    Batches are read from one shuffled epoch after another, so that a batch may hold the end of one
+    epoch and the beginning of the next; a client with fewer examples than `batch_size` sees some
+    of them twice in a batch.
+
+    Attributes:
+        count: steps, at least 1.
+        batch_size: examples a batch, at least 1.
+    """
+
+    count: int
+    batch_size: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse counts below 1."""
+        _check("Steps", "count", self.count)
+        _check("Steps", "batch_size", self.batch_size)
+
+
+@dataclass(frozen=True)
+class FullGradient:
+    """Each client reads every example once, in order, each weighing 1/n.
+
+    The gradients of the steps add up to the gradient of the client's mean loss.
+
+    Attributes:
+        chunk: how many examples at most are read at a time; it changes memory, not the result.
+    """
+
+    chunk: int = 1024
+
+    def __post_init__(self) -> None:
+        """Refuse counts below 1."""
+        _check("FullGradient", "chunk", self.chunk)
+
+
+Pass = Epochs | Steps | FullGradient
+
+
+class Batch(NamedTuple):
+    """One step of the clients that still train.
+
+    Attributes:
+        active: how many clients still train: the first ones of the block.
+        rows: int64 [active, B], into the block's fields. Padding repeats the client's first row.
+        weights: floats [active, B]; 0 for padding. A row of `Epochs` or `Steps` sums to 1; the
+            rows of a client's `FullGradient` sum to 1 together.
+        counts: int64 [active]: how many entries of each row are not padding.
+    """
+
+    active: int
+    rows: Tensor
+    weights: Tensor
+    counts: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All steps of one pass of K clients; iterate it, as often as you like, to get `Batch`es.
+
+    Memory is 8 bytes for each example of the block and one step's rows.
+
+    Attributes:
+        pass_: what the clients do.
+        sizes: [K], their numbers of examples, each at least 1.
+        starts: [K], their first rows in the block's fields.
+        keys: uint64 [K], their keys for this pass.
+        dtype: the floating-point type of the weights.
+        steps: [K], their numbers of steps, never increasing.
+        width: B, the entries of every batch's rows.
+    """
+
+    pass_: Pass
+    sizes: Int64s
+    starts: Int64s
+    keys: Keys
+    dtype: torch.dtype
+    steps: Int64s
+    width: int
+
+    def __len__(self) -> int:
+        """How many steps the longest-training client takes."""
+        return int(self.steps[0]) if len(self.steps) else 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the steps in order."""
+        match self.pass_:
+            case FullGradient() | Epochs(batch_size=None):
+                return self._in_order()
+            case Epochs():
+                return self._epochs()
+            case Steps():
+                return self._stream()
+
+    def _in_order(self) -> Iterator[Batch]:
+        # A batch of all examples needs no shuffle: each of its epochs is the same batch.
+        full = isinstance(self.pass_, FullGradient)
+        for t in range(len(self)):
+            active = self._active(t)
+            sizes = self.sizes[:active]
+            first = t * self.width if full else 0
+            counts = np.minimum(sizes - first, self.width)
+            rows = self.starts[:active, None] + first + np.arange(self.width)
+            yield self._batch(rows, counts, sizes if full else counts)
+
+    def _epochs(self) -> Iterator[Batch]:
+        offsets = offsets_of(self.sizes)
+        order = np.empty(offsets[-1], np.int64)
+        a_epoch = -(-self.sizes // self.width)
+        for t in range(len(self)):
+            active = self._active(t)
+            epoch, step = np.divmod(t, a_epoch[:active])
+            self._shuffle(order, offsets, np.flatnonzero(step == 0), epoch)
+            counts = np.minimum(self.sizes[:active] - step * self.width, self.width)
+            places = (offsets[:active] + step * self.width)[:, None] + np.arange(self.width)
+            yield self._batch(order.take(places, mode="clip"), counts, counts)
+
+    def _stream(self) -> Iterator[Batch]:
+        offsets = offsets_of(self.sizes)
+        order = np.empty(offsets[-1], np.int64)
+        sizes, clients = self.sizes, len(self.sizes)
+        counts = np.full(clients, self.width, np.int64)
+        current = np.full(clients, -1, np.int64)
+        for t in range(len(self)):
+            epoch, place = np.divmod(t * self.width + np.arange(self.width), sizes[:, None])
+            places = offsets[:-1, None] + place
+            rows = np.empty_like(places)
+            # A batch may begin in one epoch and end in a later one: fill it epoch by epoch.
+            for later in range(int((epoch[:, -1] - epoch[:, 0]).max()) + 1):
+                now = epoch[:, 0] + later
+                inside = epoch == now[:, None]
+                self._shuffle(order, offsets, np.flatnonzero(inside.any(1) & (current < now)), now)
+                current = np.maximum(current, np.minimum(now, epoch[:, -1]))
+                rows[inside] = order[places[inside]]
+            yield self._batch(rows, counts, counts)
+
+    def _active(self, step: int) -> int:
+        return len(self.steps) - int(np.searchsorted(self.steps[::-1], step, side="right"))
+
+    def _shuffle(self, order: Int64s, offsets: Int64s, clients: Int64s, epoch: Int64s) -> None:
+        """Write these clients' rows into `order`, each client's shuffled for its epoch."""
+        if not len(clients):
+            return
+        sizes = self.sizes[clients]
+        keys = derive(self.keys[clients], epoch[clients])
+        # One sort for all: a client's number above, the leading bits of the hash below. The bits
+        # are as many whatever the block, and the sort is stable, so neighbours change nothing.
+        example = rows_of(np.zeros_like(sizes), sizes)
+        bits = hash_grid(np.repeat(keys, sizes), example.astype(np.uint64))
+        number = np.repeat(np.arange(len(clients), dtype=np.uint64), sizes)
+        places = (number << np.uint64(_HASH_BITS)) | (bits >> np.uint64(64 - _HASH_BITS))
+        shuffled = rows_of(self.starts[clients], sizes)[np.argsort(places, kind="stable")]
+        order[rows_of(offsets[clients], sizes)] = shuffled
+
+    def _batch(self, rows: Int64s, counts: Int64s, divisor: Int64s) -> Batch:
+        real = np.arange(self.width) < counts[:, None]
+        if int(counts.min()) < self.width:
+            rows = np.where(real, rows, self.starts[: len(rows), None])
+        weights = torch.from_numpy(real / divisor[:, None]).to(self.dtype)
+        return Batch(len(rows), torch.from_numpy(rows), weights, torch.from_numpy(counts))
+
+
+def steps(pass_: Pass, sizes: Int64s) -> Int64s:
+    """How many steps each client takes in a pass: int64 [K].
+
+    Args:
+        pass_: what the clients do.
+        sizes: [K], how many examples they have.
+    """
+    match pass_:
+        case Epochs(count=count, batch_size=None):
+            return np.full(len(sizes), count, np.int64)
+        case Epochs(count=count, batch_size=int(batch)):
+            return count * -(-sizes // batch)
+        case Steps(count=count):
+            return np.full(len(sizes), count, np.int64)
+        case FullGradient(chunk=chunk):
+            return -(-sizes // chunk)
+    raise AssertionError(pass_)
+
+
+def plan(
+    pass_: Pass,
+    sizes: Int64s,
+    starts: Int64s,
+    keys: Keys,
+    dtype: torch.dtype = torch.float32,
+) -> Plan:
+    """Lay out a pass of K clients.
+
+    Args:
+        pass_: what the clients do.
+        sizes: [K], how many examples they have, each at least 1.
+        starts: [K], where their examples start in the block's fields.
+        keys: uint64 [K], their keys for this pass: other keys, other batches.
+        dtype: the floating-point type of the weights.
+
+    Returns:
+        The plan; its batches are B wide: the batch size, or the largest client's size where a
+        batch is all of a client's examples (`FullGradient`: at most `chunk`).
+
+    Raises:
+        ValueError: if the clients are not sorted by their number of steps, most first, or the
+            arrays do not fit together (an error in the calling engine, not in anyone's data).
+    """
+    if not len(sizes) == len(starts) == len(keys) < 1 << (64 - _HASH_BITS):
+        message = f"{len(sizes)} sizes, {len(starts)} starts, {len(keys)} keys"
+        raise ValueError(message)
+    if len(sizes) and int(sizes.min()) < 1:
+        message = "a client without examples cannot be planned"
+        raise ValueError(message)
+    taken = steps(pass_, sizes)
+    if bool((np.diff(taken) > 0).any()):
+        message = "clients must come sorted by their number of steps, most first"
+        raise ValueError(message)
+    return Plan(pass_, sizes, starts, keys, dtype, taken, _width(pass_, sizes))
+
+
+def _width(pass_: Pass, sizes: Int64s) -> int:
+    largest = int(sizes.max()) if len(sizes) else 0
+    match pass_:
+        case FullGradient(chunk=chunk):
+            return min(chunk, largest)
+        case Epochs(batch_size=None):
+            return largest
+        case Epochs(batch_size=int(batch)) | Steps(batch_size=batch):
+            return batch
+    raise AssertionError(pass_)
+
+
+def _check(kind: str, field: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise StrategyError(
+            f"{kind}({field}={value!r})",
+            why=f"{field} counts something that every client does",
+            instead=f"give {field} a whole number, 1 or more",
+        )

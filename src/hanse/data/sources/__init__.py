@@ -1,0 +1,1 @@
+"""Where federations come from: bundled, from scikit-learn, or fetched benchmarks."""

@@ -1,0 +1,109 @@
+"""Federations from benchmark data sets in IDX files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hanse.core.errors import DataError
+from hanse.data.federation import Federation, map_inputs
+from hanse.data.partition import Scheme, split
+from hanse.data.partitioned import partitioned
+from hanse.data.sources.catalogue import BENCHMARKS, FILES
+from hanse.data.sources.fetch import canonical, data_directory
+from hanse.data.sources.idx import read_idx
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def idx_federation(
+    source: str | Path,
+    clients: int,
+    partition: Scheme = "iid",
+    *,
+    seed: int = 0,
+    alpha: float = 0.5,
+    min_size: int = 1,
+    shards_per_client: int = 2,
+    test_fraction: float = 0.0,
+    directory: str | Path | None = None,
+) -> Federation:
+    """Split a benchmark's training images over clients; its test images are `unseen`.
+
+    Args:
+        source: "mnist" or "fashion-mnist" once fetched, or a folder with four IDX files named as
+            theirs, gzipped or not.
+        clients: K.
+        partition: "iid", "dirichlet" or "shards"; see `hanse.data.partition`.
+        seed: another seed, another partition.
+        alpha: of "dirichlet".
+        min_size: of "dirichlet".
+        shards_per_client: of "shards".
+        test_fraction: the part of its own examples that each client keeps as `test`; 0: none.
+        directory: where data sets are kept; None: $HANSE_DATA, or `hanse` in the user's cache.
+
+    Returns:
+        x: float32 [1, 28, 28] in 0 to 1 (or as large as the folder's images are); `unseen` is one
+        client, "test set".
+
+    Raises:
+        DataError: if the data set is not there, is damaged, or cannot be split so.
+    """
+    benchmark = BENCHMARKS.get(str(source))
+    folder = data_directory(directory) / str(source) if benchmark else Path(source)
+    images, labels, test_images, test_labels = (_read(folder, source, name) for name in FILES)
+    for pixels, of in ((images, labels), (test_images, test_labels)):
+        if pixels.ndim != 3 or of.ndim != 1 or len(pixels) != len(of):
+            raise DataError(
+                f"{folder} has images {list(pixels.shape)} and labels {list(of.shape)}",
+                why="images are [N, height, width], and each has one label",
+                instead="check that the four files belong together",
+            )
+    how_many = int(max(labels.max(), test_labels.max())) + 1
+    federation = partitioned(
+        images[:, None],
+        labels,
+        split(
+            labels,
+            clients,
+            partition,
+            seed=seed,
+            alpha=alpha,
+            min_size=min_size,
+            shards_per_client=shards_per_client,
+        ),
+        holdout=(test_images[:, None], test_labels),
+        test_fraction=test_fraction,
+        seed=seed,
+        classes=benchmark.classes if benchmark else [str(c) for c in range(how_many)],
+        name=str(source) if benchmark else folder.resolve().name,
+        attribution=benchmark.attribution if benchmark else "",
+    )
+    return map_inputs(federation, _to_unit)
+
+
+def _to_unit(pixels: Tensor) -> Tensor:
+    if pixels.dtype != torch.uint8:
+        return pixels.to(torch.float32)
+    return pixels.to(torch.float32).div_(255)
+
+
+def _read(folder: Path, source: str | Path, name: str) -> NDArray[Any]:
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [file for file in files if canonical(file.name) == name]
+    if not found:
+        fetched = str(source) in BENCHMARKS
+        raise DataError(
+            f"{folder} lacks {name}" if files else f"there is no data set in {folder}",
+            why="benchmarks do not come with Hanse; each is fetched once"
+            if fetched
+            else "a data set is a folder with the four IDX files",
+            instead=f"hanse data fetch {source}"
+            if fetched
+            else f"name the folder with {', '.join(FILES)}",
+        )
+    return read_idx(found[0])

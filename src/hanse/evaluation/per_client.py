@@ -1,0 +1,161 @@
+"""Exact metrics for every client."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from hanse.client import at_client
+from hanse.core.types import RoundContext
+from hanse.data.packing import rows_of
+from hanse.evaluation.spread import spread
+from hanse.memory import initial_memory
+from hanse.models.task import write
+from hanse.round import publish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from hanse.core.types import Broadcast
+    from hanse.data import ClientData
+    from hanse.models import Loss, Metric, Task
+    from hanse.round import FederationState
+    from hanse.strategy import Strategy
+
+_ROWS = 4096  # examples in one forward pass
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The metrics of n clients on their own examples.
+
+    Attributes:
+        split: `"test"` (clients that train), or `"unseen"` (clients that never did).
+        clients: `[n]`, their ids in the split's data.
+        examples: `[n]`.
+        metrics: by name, `[n]` each; `"loss"` first.
+    """
+
+    split: str
+    clients: NDArray[np.int64]
+    examples: NDArray[np.int64]
+    metrics: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def overall(self) -> dict[str, float]:
+        """Each metric over all examples."""
+        return {k: spread(k, v, self.examples).overall for k, v in self.metrics.items()}
+
+
+def evaluate(
+    task: Task,
+    strategy: Strategy,
+    state: FederationState,
+    data: ClientData,
+    ids: NDArray[np.int64],
+    split: str,
+) -> Evaluation:
+    """Evaluate each client on all its examples with the model it would use.
+
+    Clients of the split `"unseen"` have no memory: they use what a new client starts from.
+
+    Args:
+        task: the model, its loss and its metrics.
+        strategy: says which model a client evaluates with.
+        state: the parameters and the clients' memories.
+        data: the clients' examples.
+        ids: `[n]`, the clients to evaluate.
+        split: the name of `data`.
+    """
+    module = copy.deepcopy(task.module).eval()
+    functions = {"loss": task.loss, **task.metrics}
+    parts: dict[str, list[Tensor]] = {name: [] for name in functions}
+    with torch.no_grad():
+        for chunk in _chunks(data, ids):
+            models = _models(task, strategy, state, chunk, known=split != "unseen")
+            for name, values in _chunk(task, module, models, functions, data, chunk).items():
+                parts[name].append(values)
+    metrics = {name: torch.cat(found).numpy() for name, found in parts.items()}
+    return Evaluation(split, ids, data.sizes(ids), metrics)
+
+
+def _chunks(data: ClientData, ids: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Consecutive clients with about `_ROWS` examples together."""
+    ends = np.cumsum(data.sizes(ids))
+    cuts = np.flatnonzero(np.diff(ends // _ROWS)) + 1
+    yield from (chunk for chunk in np.split(ids, cuts) if len(chunk))
+
+
+def _models(
+    task: Task,
+    strategy: Strategy,
+    state: FederationState,
+    ids: NDArray[np.int64],
+    *,
+    known: bool,
+) -> Broadcast:
+    """Parameters `[K, P]` and buffers `[K, b]` of a chunk of clients."""
+    context = RoundContext(
+        number=state.round,
+        key=np.uint64(0),
+        population=len(ids),
+        expected=float(len(ids)),
+        cohort=len(ids),
+        setting="evaluation",
+        layout=task.layout,
+    )
+    broadcast = publish(state, strategy, context)
+    initial = initial_memory(strategy, broadcast, task.buffers.local)
+    if known:
+        slots = state.clients.recall(ids, initial)
+    else:
+        slots = tuple(
+            {k: v.expand(len(ids), *v.shape) for k, v in slot.items()} for slot in initial
+        )
+    seen = at_client(broadcast, slots[0], len(ids))
+    return seen._replace(params=strategy.local.model_for(seen, slots[1]))
+
+
+def _chunk(
+    task: Task,
+    module: nn.Module,
+    models: Broadcast,
+    functions: Mapping[str, Metric | Loss],
+    data: ClientData,
+    ids: NDArray[np.int64],
+) -> dict[str, Tensor]:
+    block = data.block(ids)
+    same = models.params.stride(0) == 0 and not task.buffers.local
+    groups = [np.arange(len(ids))] if same else [np.array([k]) for k in range(len(ids))]
+    found: dict[str, list[Tensor]] = {name: [] for name in functions}
+    for group in groups:
+        write(module, task.layout, models.params[group[0]], task.buffers, models.buffers[group[0]])
+        sizes = block.sizes[group]
+        rows = torch.from_numpy(rows_of(block.starts[group], sizes))
+        outputs = torch.cat([module(block.fields["x"][part]) for part in rows.split(_ROWS)])
+        targets = block.fields["y"][rows]
+        for name, function in functions.items():
+            found[name].append(_by_client(function, outputs, targets, sizes))
+    return {name: torch.cat(values) for name, values in found.items()}
+
+
+def _by_client(
+    function: Metric | Loss, outputs: Tensor, targets: Tensor, sizes: NDArray[np.int64]
+) -> Tensor:
+    """The mean of a per-example function over each client's rows, float64 `[K]`."""
+    bounds = [int(size) for size in sizes]
+    first = function(outputs[: bounds[0]], targets[: bounds[0]])
+    if first.dim() == 0:  # of all a client's examples at once
+        pairs = zip(outputs.split(bounds), targets.split(bounds), strict=True)
+        return torch.stack([function(o, t).double() for o, t in pairs])
+    values = function(outputs, targets).double()
+    owner = torch.repeat_interleave(torch.arange(len(bounds)), torch.tensor(bounds))
+    sums = torch.zeros(len(bounds), dtype=torch.float64).index_add_(0, owner, values)
+    return sums / torch.tensor(bounds, dtype=torch.float64)

@@ -1,0 +1,216 @@
+"""An experiment: everything that decides what a run computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from hanse.core.errors import ConfigError, DataError
+from hanse.core.rng import derive, generator
+from hanse.data import Federation, to_dtype
+from hanse.engines import InProcess
+from hanse.models import Execution, Task, choose_execution, cross_entropy
+from hanse.models.gradient import probe
+from hanse.round import Population
+from hanse.settings import Setting, setting_named
+from hanse.soundness import check
+from hanse.strategy import Strategy
+
+if TYPE_CHECKING:
+    from hanse.models import Loss, Metric
+    from hanse.selection import Participation
+
+_SAMPLE = 4  # examples that a model is tried on before the run
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """One definition, for `hanse.rounds` and `hanse.run`.
+
+    Attributes:
+        strategy: what clients and the server do.
+        data: whose examples, for training and for judging.
+        model: an `nn.Module` with its initial weights, or a function that makes one; the function
+            is called with torch's generator seeded from `seed`.
+        rounds: how many rounds.
+        loss: per example, see `hanse.models`.
+        metrics: by name; `None`: accuracy if the loss is `cross_entropy`.
+        local: globs of the parameters and buffers that stay with their client.
+        seed: of everything random in the experiment.
+        setting: `"cross-silo"` or `"cross-device"`: the defaults of the next three.
+        participation: who takes part in a round.
+        evaluate_every: rounds between evaluations.
+        evaluation_clients: how many clients are evaluated at most, always the same ones.
+        execution: how gradients are computed; `None`: chosen for the model.
+        checkpoint_every: rounds between checkpoints.
+        name: what to call it in reports.
+    """
+
+    strategy: Strategy
+    data: Federation
+    model: nn.Module | Callable[[], nn.Module]
+    rounds: int = 100
+    loss: Loss = cross_entropy
+    metrics: Mapping[str, Metric] | None = None
+    local: tuple[str, ...] = ()
+    seed: int = 0
+    setting: str = "cross-silo"
+    participation: Participation | None = None
+    evaluate_every: int | None = None
+    evaluation_clients: int | None = None
+    execution: Execution | None = None
+    checkpoint_every: int = 1
+    name: str = "experiment"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant, before anything is loaded or written.
+
+        Raises:
+            ConfigError: a number out of its range, or a part of another kind.
+        """
+        _kind("strategy", self.strategy, Strategy, "hanse.fedavg(lr=0.1)")
+        _kind("data", self.data, Federation, "hanse.data.watch(), or federation_from_arrays(…)")
+        setting_named(self.setting)
+        for name in ("rounds", "checkpoint_every", "evaluate_every", "evaluation_clients"):
+            value = getattr(self, name)
+            optional = name.startswith("evaluat")
+            if optional and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(
+                    f"{name} = {value!r}",
+                    why="it is a number of rounds or clients",
+                    instead=f"a whole number of at least 1, such as {name} = 10",
+                )
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ConfigError(
+                f"seed = {self.seed!r}",
+                why="every random number of the run is derived from it",
+                instead="a whole number of at least 0, such as seed = 0",
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An experiment with every open choice made.
+
+    Attributes:
+        experiment: what was asked for.
+        task: the model with its columns.
+        data: the data in the model's floating-point type.
+        engine: where clients' work is done.
+        population: who there is to choose from.
+        evaluate_every: rounds between evaluations.
+        evaluated: for each split that exists, the ids of the clients that are evaluated.
+        chosen: what the setting decided, in words.
+        warnings: what the user should know, in words.
+    """
+
+    experiment: Experiment
+    task: Task
+    data: Federation
+    engine: InProcess
+    population: Population
+    evaluate_every: int
+    evaluated: Mapping[str, NDArray[np.int64]]
+    chosen: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def prepare(experiment: Experiment) -> Prepared:
+    """Make every choice that the user left open, and try the model on a few examples.
+
+    Raises:
+        ModelError: the model does not fit the data.
+        StrategyError: the strategy does not fit the model.
+        ConfigError: a cohort larger than the population.
+    """
+    setting, clients = setting_named(experiment.setting), len(experiment.data.train)
+    task = Task.of(
+        _build(experiment),
+        loss=experiment.loss,
+        metrics=experiment.metrics,
+        local=experiment.local,
+    )
+    data = to_dtype(experiment.data, task.dtype)
+    execution = _execution(experiment, task, data)
+    participation = experiment.participation or setting.participation
+    participation.expected(clients)
+    population = Population(clients, participation, setting.name, experiment.seed)
+    limit = experiment.evaluation_clients or setting.evaluation_clients
+    return Prepared(
+        experiment=experiment,
+        task=task,
+        data=data,
+        engine=InProcess(task, data.train, execution),
+        population=population,
+        evaluate_every=experiment.evaluate_every or setting.evaluate_every,
+        evaluated={
+            split: _evaluated(len(held), limit, experiment.seed)
+            for split, held in (("test", data.test), ("unseen", data.unseen))
+            if held is not None
+        },
+        chosen=_chosen(experiment, setting),
+        warnings=check(experiment.strategy, task, setting),
+    )
+
+
+def _kind(name: str, value: object, kind: type, example: str) -> None:
+    if not isinstance(value, kind):
+        raise ConfigError(
+            f"{name} is a {type(value).__name__}: {value!r:.80}",
+            why=f"an experiment needs a {kind.__name__} there",
+            instead=f"{name}={example}",
+        )
+
+
+def _build(experiment: Experiment) -> nn.Module:
+    if isinstance(experiment.model, nn.Module) or not callable(experiment.model):
+        return experiment.model
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(derive(experiment.seed, "model")))
+        return experiment.model()
+
+
+def _execution(experiment: Experiment, task: Task, data: Federation) -> Execution:
+    block = data.train.block(np.zeros(1, np.int64))
+    if block.sizes[0] < 1:
+        raise DataError(
+            f"client {data.train.name(0)!r} has no examples",
+            why="it cannot train",
+            instead="a federation without it",
+        )
+    rows = slice(int(block.starts[0]), int(block.starts[0] + min(block.sizes[0], _SAMPLE)))
+    x, y = block.fields["x"][rows], block.fields["y"][rows]
+    if experiment.execution is None:
+        return choose_execution(task, x, y)
+    probe(task, x, y)
+    return experiment.execution
+
+
+def _evaluated(
+    clients: int, limit: int | None, seed: int
+) -> NDArray[np.int64]:
+    if limit is None or clients <= limit:
+        return np.arange(clients, dtype=np.int64)
+    drawn = generator(derive(seed, "evaluated"))
+    return np.sort(drawn.choice(clients, size=limit, replace=False, shuffle=False).astype(np.int64))
+
+
+def _chosen(experiment: Experiment, setting: Setting) -> tuple[str, ...]:
+    """What the setting decided because the user did not."""
+    lines = []
+    if experiment.participation is None:
+        lines.append(f"participation = {setting.participation}")
+    if experiment.evaluate_every is None:
+        lines.append(f"evaluate_every = {setting.evaluate_every}")
+    if experiment.evaluation_clients is None:
+        lines.append(f"evaluation_clients = {setting.evaluation_clients or 'all'}")
+    lines.append(f"client memory = {setting.memory}")
+    return tuple(lines)

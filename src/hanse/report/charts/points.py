@@ -1,0 +1,272 @@
+"""Dots: the distribution over clients, and examples against a metric; bins where there are many."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hanse.report.charts.svg import (
+    WIDE,
+    Drawing,
+    Element,
+    Plot,
+    Scale,
+    add,
+    canvas,
+    domain,
+    draw,
+    label,
+    margin,
+    tip,
+)
+from hanse.report.quantities import histogram, quantile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# More dots than this merge into a blot; from here on the distribution is drawn instead.
+MOST_DOTS = 300
+_ROW = 84.0
+_RADIUS = 4.5
+_BINS = 40
+
+
+@dataclass(frozen=True)
+class Point:
+    """A client.
+
+    Attributes:
+        x: its number of examples, or the metric in a strip.
+        y: the metric; unused in a strip.
+        tip: its tooltip.
+        style: its CSS class; empty for that of its row.
+    """
+
+    x: float
+    tip: str
+    y: float = 0.0
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class StripRow:
+    """One distribution over clients.
+
+    Attributes:
+        name: what was measured.
+        note: a number to the right of the name.
+        style: the CSS class of its dots.
+        points: the clients.
+        middle: where the mark of the mean is.
+    """
+
+    name: str
+    note: str
+    style: str
+    points: tuple[Point, ...]
+    middle: float | None
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Distributions over clients, one below the other on the same axis."""
+
+    key: str
+    title: str
+    description: str
+    x_label: str
+    rows: tuple[StripRow, ...]
+    x_format: Callable[[float], str]
+    bounds: tuple[float | None, float | None] = (None, None)
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Examples (logarithmic, from left to right) against a metric."""
+
+    key: str
+    title: str
+    description: str
+    x_label: str
+    points: tuple[Point, ...]
+    x_format: Callable[[float], str]
+    y_format: Callable[[float], str]
+    bounds: tuple[float | None, float | None] = (None, None)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many clients have a value in each bin: (lower edge, upper edge, clients)."""
+
+    key: str
+    title: str
+    description: str
+    x_label: str
+    bins: tuple[tuple[float, float, int], ...]
+    x_format: Callable[[float], str]
+    style: str
+
+
+def strip(chart: Strip) -> Drawing:
+    """Draw a strip: dots for up to `MOST_DOTS` clients a row, a histogram for more."""
+    return draw(lambda width: _strip(chart, width))
+
+
+def scatter(chart: Scatter) -> Drawing:
+    """Draw a scatter: dots for up to `MOST_DOTS` clients, for more the spread in each tenth."""
+    return draw(lambda width: _scatter(chart, width))
+
+
+def histogram_bars(chart: Histogram) -> Drawing:
+    """Draw a histogram."""
+    return draw(lambda width: _histogram(chart, width))
+
+
+def held(values: Sequence[float], bounds: tuple[float | None, float | None]) -> tuple[float, float]:
+    """The bounds of an axis: the values with some room, within `bounds`."""
+    low, high = domain(values)
+    low = low if bounds[0] is None else max(low, bounds[0])
+    high = high if bounds[1] is None else min(high, bounds[1])
+    return low, high
+
+
+def _strip(chart: Strip, width: int) -> Element:
+    """The strip at one width."""
+    values = [point.x for row in chart.rows for point in row.points]
+    x = Scale(*held(values, chart.bounds), 12.0, width - 12.0)
+    bottom = 8.0 + _ROW * len(chart.rows)
+    root = canvas(chart.key, width, bottom + 42, chart.title, chart.description)
+    plot = Plot(root, x, Scale(0, 1, bottom, 26.0))
+    plot.columns(chart.x_format, 6 if width == WIDE else 4, lines=True)
+    plot.axis(chart.x_label)
+    for place, row in enumerate(chart.rows):
+        top = 8.0 + _ROW * place
+        label(root, 0, top + 11, row.name, "row-name")
+        label(root, width, top + 11, row.note, "row-note", "end")
+        if len(row.points) > MOST_DOTS:
+            _density(root, row, x, top)
+        else:
+            _swarm(root, row, x, top)
+        if row.middle is not None:
+            at = x(row.middle)
+            add(root, "line", f"mean {row.style}", x1=at, x2=at, y1=top + 20, y2=top + _ROW - 6)
+    return root
+
+
+def _swarm(root: Element, row: StripRow, x: Scale, top: float) -> None:
+    """Dots that make room for each other, as far as the row is high."""
+    middle = top + 20 + (_ROW - 26) / 2
+    room = (_ROW - 26) / 2 - _RADIUS
+    placed: list[tuple[float, float]] = []
+    step = _RADIUS / 2
+    # Candidates for the height, nearest to the middle first, in turn above and below.
+    offsets = [0.0] + [s * k * step for k in range(1, int(room / step) + 1) for s in (-1, 1)]
+    for point in sorted(row.points, key=lambda point: (point.x, point.tip)):
+        at = x(point.x)
+        near = [(px, py) for px, py in placed[-80:] if at - px < 2 * _RADIUS]
+        offset = next(
+            (o for o in offsets if all(math.hypot(at - px, o - py) >= 2 * _RADIUS for px, py in near)),
+            offsets[len(placed) % len(offsets)],
+        )  # fmt: skip
+        placed.append((at, offset))
+        style = f"mark dot {point.style or row.style}"
+        dot = add(root, "circle", style, cx=at, cy=middle + offset, r=_RADIUS - 0.5)
+        tip(dot, point.tip)
+
+
+def _density(root: Element, row: StripRow, x: Scale, top: float) -> None:
+    """A histogram in place of dots."""
+    counts = histogram((point.x for point in row.points), x.low, x.high, _BINS)
+    base, room, most = top + _ROW - 6, _ROW - 30, max(counts)
+    size = (x.end - x.start) / _BINS
+    for place, count in enumerate(counts):
+        if count:
+            height = max(room * count / most, 1.0)
+            add(
+                root, "rect", f"bar {row.style}",
+                x=x.start + size * place + 0.5, y=base - height, width=size - 1, height=height,
+            )  # fmt: skip
+
+
+def _scatter(chart: Scatter, width: int) -> Element:
+    """The scatter at one width."""
+    wide = width == WIDE
+    height = 260.0 if wide else 220.0
+    y = Scale(*held([point.y for point in chart.points], chart.bounds), height - 42, 10.0)
+    left = margin([chart.y_format(tick) for tick in y.ticks(5)])
+    low, high = domain([max(point.x, 1.0) for point in chart.points], log=True)
+    x = Scale(low, high, left, width - 12.0, log=True)
+    root = canvas(chart.key, width, height, chart.title, chart.description)
+    plot = Plot(root, x, y)
+    plot.grid(chart.y_format)
+    plot.columns(chart.x_format, 6 if wide else 4)
+    plot.axis(chart.x_label)
+    if len(chart.points) > MOST_DOTS:
+        _tenths(root, chart, x, y)
+        return root
+    for point in chart.points:
+        style = f"mark dot {point.style}"
+        dot = add(root, "circle", style, cx=x(max(point.x, 1.0)), cy=y(point.y), r=4.0)
+        tip(dot, point.tip)
+    return root
+
+
+def tenths(points: Sequence[Point]) -> list[tuple[float, float, float, float, float, float, int]]:
+    """Ten equally large groups of clients by examples.
+
+    Returns:
+        (fewest examples, median examples, most examples, 10 %, 50 % and 90 % quantile of the
+        metric, clients) of each group.
+    """
+    ordered = sorted(points, key=lambda point: (point.x, point.y))
+    found = []
+    for k in range(10):
+        part = ordered[len(ordered) * k // 10 : len(ordered) * (k + 1) // 10]
+        if part:
+            sizes, ys = [point.x for point in part], sorted(point.y for point in part)
+            found.append(
+                (sizes[0], quantile(sizes, 0.5), sizes[-1], quantile(ys, 0.1), quantile(ys, 0.5),
+                 quantile(ys, 0.9), len(part))
+            )  # fmt: skip
+    return found
+
+
+def _tenths(root: Element, chart: Scatter, x: Scale, y: Scale) -> None:
+    """A dot at the median and a line from the 10 % to the 90 % quantile for each tenth."""
+    for fewest, size, most, low, median, high, count in tenths(chart.points):
+        group = add(root, "g", "mark")
+        at = x(max(size, 1.0))
+        add(group, "line", "whisker federated", x1=at, x2=at, y1=y(low), y2=y(high))
+        add(group, "circle", "dot federated", cx=at, cy=y(median), r=4.5)
+        tip(
+            group,
+            f"{count:,} clients with {fewest:,.0f} to {most:,.0f} examples: median "
+            f"{chart.y_format(median)}, 80 % of them {chart.y_format(low)} to "
+            f"{chart.y_format(high)}",
+        )
+
+
+def _histogram(chart: Histogram, width: int) -> Element:
+    """The histogram at one width."""
+    height = 220.0 if width == WIDE else 190.0
+    most = max((count for *_, count in chart.bins), default=1)
+    y = Scale(0, max(most, 1) * 1.05, height - 42, 10.0)
+    left = margin([f"{tick:,.0f}" for tick in y.ticks(4)])
+    low, high = chart.bins[0][0], chart.bins[-1][1]
+    x = Scale(low, high if high > low else low + 1, left, width - 12.0)
+    root = canvas(chart.key, width, height, chart.title, chart.description)
+    plot = Plot(root, x, y)
+    plot.grid(lambda value: f"{value:,.0f}", 4)
+    plot.columns(chart.x_format, 6 if width == WIDE else 4)
+    plot.axis(chart.x_label)
+    for start, end, count in chart.bins:
+        if count:
+            bar = add(
+                root, "rect", f"mark bar {chart.style}",
+                x=x(start) + 0.5, y=y(count), width=max(x(end) - x(start) - 1, 0.5),
+                height=y(0) - y(count),
+            )  # fmt: skip
+            clients = "client" if count == 1 else "clients"
+            tip(bar, f"{chart.x_format(start)} to {chart.x_format(end)}: {count:,} {clients}")
+    return root

@@ -1,0 +1,162 @@
+"""Plain statistics of lists of numbers, in which `None` stands for "not a finite number"."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+Number = float | None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number over the seeds of an experiment.
+
+    Attributes:
+        mean: the mean over seeds; the value itself for a single run.
+        std: the sample standard deviation over seeds (divisor n - 1); None for fewer than two.
+        count: how many seeds have the number.
+    """
+
+    mean: float
+    std: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class ClientStats:
+    """How one metric is spread over clients, each client counting once.
+
+    Attributes:
+        count: clients with a finite value.
+        mean: mean over clients.
+        std: standard deviation over clients (divisor n: these are all the clients there are).
+        low: lowest value.
+        low_decile: mean of the lowest tenth of the clients (at least one, rounded down).
+        q10: 10 % quantile, linearly interpolated.
+        median: 50 % quantile.
+        q90: 90 % quantile.
+        high_decile: mean of the highest tenth of the clients (at least one, rounded down).
+        high: highest value.
+        lowest: client with the lowest value (the first of equals).
+        highest: client with the highest value (the first of equals).
+    """
+
+    count: int
+    mean: float
+    std: float
+    low: float
+    low_decile: float
+    q10: float
+    median: float
+    q90: float
+    high_decile: float
+    high: float
+    lowest: int
+    highest: int
+
+    def worst(self, *, lower_is_better: bool) -> float:
+        """The value of the client that is served worst."""
+        return self.high if lower_is_better else self.low
+
+    def worst_client(self, *, lower_is_better: bool) -> int:
+        """The client that is served worst."""
+        return self.highest if lower_is_better else self.lowest
+
+    def worst_decile(self, *, lower_is_better: bool) -> float:
+        """The mean over the tenth of the clients that is served worst."""
+        return self.high_decile if lower_is_better else self.low_decile
+
+
+def finite(values: Iterable[Number]) -> list[float]:
+    """The values that are finite numbers, in order."""
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
+def mean(values: Iterable[Number]) -> float | None:
+    """The mean of the finite values; None without any."""
+    kept = finite(values)
+    return math.fsum(kept) / len(kept) if kept else None
+
+
+def weighted_mean(values: Sequence[Number], weights: Sequence[float]) -> float | None:
+    """The mean of the finite values weighted by `weights`; None where no weight is left."""
+    pairs = [
+        (value, weight)
+        for value, weight in zip(values, weights, strict=True)
+        if value is not None and math.isfinite(value)
+    ]
+    total = math.fsum(weight for _, weight in pairs)
+    return math.fsum(value * weight for value, weight in pairs) / total if total > 0 else None
+
+
+def over_seeds(values: Iterable[Number]) -> Spread | None:
+    """Mean and sample standard deviation over seeds; None without a finite value."""
+    kept = finite(values)
+    if not kept:
+        return None
+    middle = math.fsum(kept) / len(kept)
+    if len(kept) == 1:
+        return Spread(kept[0], None, 1)
+    variance = math.fsum((value - middle) ** 2 for value in kept) / (len(kept) - 1)
+    return Spread(middle, math.sqrt(variance), len(kept))
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The `share` quantile (0 to 1) of ascending values, linearly interpolated."""
+    place = share * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def client_stats(values: Sequence[Number], clients: Sequence[int]) -> ClientStats | None:
+    """The spread of a metric over clients; None where no client has a finite value.
+
+    Args:
+        values: the metric of K clients.
+        clients: the K clients, in the same order.
+    """
+    pairs = [
+        (value, client)
+        for value, client in zip(values, clients, strict=True)
+        if value is not None and math.isfinite(value)
+    ]
+    if not pairs:
+        return None
+    ordered = sorted(value for value, _ in pairs)
+    count = len(ordered)
+    tenth = max(1, count // 10)
+    middle = math.fsum(ordered) / count
+    return ClientStats(
+        count=count,
+        mean=middle,
+        std=math.sqrt(math.fsum((value - middle) ** 2 for value in ordered) / count),
+        low=ordered[0],
+        low_decile=math.fsum(ordered[:tenth]) / tenth,
+        q10=quantile(ordered, 0.1),
+        median=quantile(ordered, 0.5),
+        q90=quantile(ordered, 0.9),
+        high_decile=math.fsum(ordered[-tenth:]) / tenth,
+        high=ordered[-1],
+        lowest=min(pairs, key=lambda pair: pair[0])[1],
+        highest=max(pairs, key=lambda pair: pair[0])[1],
+    )
+
+
+def histogram(values: Iterable[float], low: float, high: float, bins: int) -> list[int]:
+    """How many values lie in each of `bins` equal parts of [low, high]; those outside clamp."""
+    counts = [0] * bins
+    span = high - low
+    for value in values:
+        place = int((value - low) * bins / span) if span > 0 else 0
+        counts[min(max(place, 0), bins - 1)] += 1
+    return counts
+
+
+def thin(count: int, most: int) -> list[int]:
+    """At most `most` (2 or more) evenly spaced indices into `count` items, both ends among them."""
+    if count <= most:
+        return list(range(count))
+    return sorted({round(step * (count - 1) / (most - 1)) for step in range(most)})

@@ -1,0 +1,191 @@
+"""Training as a loop you write yourself: `for round in hanse.rounds(experiment)`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from hanse.core.errors import DivergenceError
+from hanse.evaluation import Evaluation, evaluate
+from hanse.experiment import Experiment, Prepared, prepare
+from hanse.local import FullGradientStep, ProximalSGD, ScaffoldSGD
+from hanse.round import FederationState, RoundResult, initial_state, run_round
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import nn
+
+    from hanse.strategy import Strategy
+
+_EXPLODED = 10.0  # a training loss this many times the first round's …
+_PATIENCE = 3  # … for so many rounds in a row is divergence
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """A round that is done; round 0 is the model before training.
+
+    Attributes:
+        state: all that the next round needs.
+        result: what the round was; `None` for round 0.
+        evaluations: by split (`"test"`, `"unseen"`), where the round was evaluated.
+        seconds: the time it took, evaluation included.
+        prepared: the experiment it belongs to.
+    """
+
+    state: FederationState
+    result: RoundResult | None
+    evaluations: Mapping[str, Evaluation]
+    seconds: float
+    prepared: Prepared
+
+    @property
+    def number(self) -> int:
+        """The round's number."""
+        return self.state.round
+
+    @property
+    def train_loss(self) -> float | None:
+        """The cohort's mean training loss, by examples; `None` if nobody trained."""
+        return None if self.result is None else train_loss(self.result)
+
+    def model(self) -> nn.Module:
+        """The global model, as a new module."""
+        return self.prepared.task.with_values(self.state.params, self.state.buffers)
+
+
+def rounds(
+    experiment: Experiment | Prepared, start: FederationState | None = None
+) -> Iterator[Round]:
+    """Run an experiment round by round.
+
+    Args:
+        experiment: what to run.
+        start: the state to go on from; `None`: from the beginning, yielding round 0 first.
+
+    Raises:
+        DivergenceError: the training loss exploded, or no client's update was finite.
+        HanseError: the experiment cannot be prepared.
+    """
+    prepared = prepare(experiment) if isinstance(experiment, Experiment) else experiment
+    experiment = prepared.experiment
+    state = start
+    if state is None:
+        state = initial_state(experiment.strategy, prepared.task)
+        began = time.perf_counter()
+        with _one_thread():
+            evaluations = _evaluate(prepared, state)
+        yield Round(state, None, evaluations, time.perf_counter() - began, prepared)
+    watch = _Divergence(experiment.strategy)
+    while state.round < experiment.rounds:
+        began = time.perf_counter()
+        with _one_thread():
+            state, result = run_round(
+                state,
+                experiment.strategy,
+                prepared.engine,
+                prepared.population,
+                prepared.task.layout,
+            )
+            watch.look(state, result)
+            evaluations = _evaluate(prepared, state) if _is_due(prepared, state.round) else {}
+        yield Round(state, result, evaluations, time.perf_counter() - began, prepared)
+
+
+def train_loss(result: RoundResult) -> float | None:
+    """The cohort's mean training loss, by examples, of the clients whose loss is finite."""
+    loss, examples = result.facts.loss, result.facts.examples
+    finite = np.isfinite(loss)
+    if not finite.any():
+        return None
+    return float(np.average(loss[finite], weights=examples[finite]))
+
+
+def _is_due(prepared: Prepared, number: int) -> bool:
+    return number % prepared.evaluate_every == 0 or number == prepared.experiment.rounds
+
+
+def _evaluate(prepared: Prepared, state: FederationState) -> dict[str, Evaluation]:
+    held = {"test": prepared.data.test, "unseen": prepared.data.unseen}
+    found = {}
+    for split, ids in prepared.evaluated.items():
+        data = held[split]
+        if data is not None:
+            strategy = prepared.experiment.strategy
+            found[split] = evaluate(prepared.task, strategy, state, data, ids, split)
+    return found
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread: the order of additions, and so the last bits, depends on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Divergence:
+    """Watches for numbers that mean nothing any more."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        self._strategy = strategy
+        self._first: float | None = None
+        self._bad = 0
+
+    def look(self, state: FederationState, result: RoundResult) -> None:
+        if result.cohort and not result.accepted:
+            self._stop(state, f"none of the {result.cohort} clients' updates was finite")
+        if not bool(state.params.isfinite().all() and state.buffers.isfinite().all()):
+            self._stop(state, "the new model is not finite")
+        loss = train_loss(result)
+        if loss is None:
+            return
+        self._first = loss if self._first is None else self._first
+        exploded = not math.isfinite(loss) or loss > _EXPLODED * self._first
+        self._bad = self._bad + 1 if exploded else 0
+        if self._bad >= _PATIENCE:
+            self._stop(
+                state,
+                f"the training loss is {loss:.3g}, {loss / self._first:.0f} times the first "
+                f"round's {self._first:.3g}, for the {_PATIENCE}rd round in a row",
+            )
+
+    def _stop(self, state: FederationState, found: str) -> None:
+        raise DivergenceError(
+            f"round {state.round} diverged: {found}",
+            why="clients walked further than their gradients can be trusted",
+            instead=advice(self._strategy),
+        )
+
+
+def advice(strategy: Strategy) -> str:
+    """What to change when training diverges, most promising first."""
+    local = strategy.local
+    server = f"a smaller server rate than {strategy.server}"
+    if isinstance(local, FullGradientStep):
+        return server
+    words = []
+    optimizer = getattr(local, "optimizer", None)
+    if optimizer is not None:
+        words.append(f"a smaller rate (lr={optimizer.lr} now; try a third of it)")
+    count = getattr(getattr(local, "work", None), "count", 1)
+    if count > 1:
+        words.append(f"fewer local steps ({count} epochs or steps now)")
+    if isinstance(local, ProximalSGD):
+        words.append(f"a larger mu ({local.mu} now; try ten times as much)")
+    elif not isinstance(local, ScaffoldSGD):
+        words.append("fedprox with mu=0.1, which holds clients near the global model")
+    if dataclasses.asdict(strategy.server) != {"lr": 1.0, "momentum": 0.0}:  # type: ignore[call-overload]
+        words.append(server)
+    return "; ".join(words)
