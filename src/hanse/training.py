@@ -82,7 +82,7 @@ def rounds(
         state = initial_state(experiment.strategy, prepared.task)
         began = time.perf_counter()
         with _one_thread():
-            evaluations = _evaluate(prepared, state)
+            evaluations = evaluate_all(prepared, state)
         yield Round(state, None, evaluations, time.perf_counter() - began, prepared)
     watch = _Divergence(experiment.strategy)
     while state.round < experiment.rounds:
@@ -96,7 +96,7 @@ def rounds(
                 prepared.task.layout,
             )
             watch.look(state, result)
-            evaluations = _evaluate(prepared, state) if _is_due(prepared, state.round) else {}
+            evaluations = evaluate_all(prepared, state) if _is_due(prepared, state.round) else {}
         yield Round(state, result, evaluations, time.perf_counter() - began, prepared)
 
 
@@ -113,7 +113,8 @@ def _is_due(prepared: Prepared, number: int) -> bool:
     return number % prepared.evaluate_every == 0 or number == prepared.experiment.rounds
 
 
-def _evaluate(prepared: Prepared, state: FederationState) -> dict[str, Evaluation]:
+def evaluate_all(prepared: Prepared, state: FederationState) -> dict[str, Evaluation]:
+    """Evaluate every split that exists, with the clients that the experiment evaluates."""
     held = {"test": prepared.data.test, "unseen": prepared.data.unseen}
     found = {}
     for split, ids in prepared.evaluated.items():

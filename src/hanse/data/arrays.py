@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -129,10 +131,10 @@ def _one_type(examples: Examples, client: str, dtype: torch.dtype | None) -> Exa
 
 def _read(file: Path) -> dict[str, Array]:
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as raw, np.load(_zip(raw), allow_pickle=False) as stored:
             arrays: dict[str, Array] = {key: stored[key] for key in stored.files}
     # NumPy raises these for a damaged file, and ValueError for an array of Python objects.
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(
             f"{file} cannot be read: {error}",
             why="a client's file is a .npz archive of plain number arrays",
@@ -145,3 +147,11 @@ def _read(file: Path) -> dict[str, Array]:
             instead="name its arrays so: numpy.savez(file, x=x, y=y)",
         )
     return arrays
+
+
+def _zip(raw: IO[bytes]) -> IO[bytes]:
+    # NumPy would take other bytes for an array or a pickle.
+    if not zipfile.is_zipfile(raw):
+        raise zipfile.BadZipFile("it is no .npz archive")
+    raw.seek(0)
+    return raw

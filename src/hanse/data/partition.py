@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hanse.core.errors import DataError, did_you_mean
-from hanse.core.rng import derive, generator
+from hanse.core.rng import Keys, derive, generator, hash_grid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ def iid(n: int, clients: int, seed: int) -> list[Ids]:
         DataError: if there are fewer examples than clients, or no clients.
     """
     _check_counts("iid", n, clients)
-    order = generator(derive(seed, "iid")).permutation(n)
+    order = shuffled(n, derive(seed, "iid"))
     return [np.sort(part) for part in np.array_split(order, clients)]
 
 
@@ -84,7 +84,7 @@ def dirichlet(
     else:
         raise _too_skewed(totals, clients, alpha, seed, min_size)
     # Examples in random order, then by label: the next so many of each label are a client's.
-    order = generator(derive(seed, "dirichlet", "examples")).permutation(len(labels))
+    order = shuffled(len(labels), derive(seed, "dirichlet", "examples"))
     order = order[np.argsort(numbered[order], kind="stable")]
     owners = np.repeat(np.tile(np.arange(clients), len(totals)), shares.ravel())
     order = order[np.lexsort((order, owners))]
@@ -120,7 +120,7 @@ def shards(labels: Labels, clients: int, shards_per_client: int = 2, *, seed: in
             instead=f"write shards_per_client between 1 and {len(labels) // clients}",
         )
     cut = np.array_split(np.argsort(labels, kind="stable"), clients * shards_per_client)
-    dealt = generator(derive(seed, "shards")).permutation(len(cut)).reshape(clients, -1)
+    dealt = shuffled(len(cut), derive(seed, "shards")).reshape(clients, -1)
     return [np.sort(np.concatenate([cut[shard] for shard in hand])) for hand in dealt]
 
 
@@ -177,6 +177,14 @@ def split(
     )
 
 
+def shuffled(n: int, key: Keys) -> Ids:
+    """The numbers 0 to n - 1 in a random order that only the key decides.
+
+    By sorting hashes: unlike a generator's permutations, the order is the same with any NumPy.
+    """
+    return np.argsort(hash_grid(key, np.arange(n, dtype=np.uint64)), kind="stable")
+
+
 def _shares(
     totals: NDArray[np.int64], clients: int, alpha: float, seed: int, attempt: int
 ) -> NDArray[np.int64]:
@@ -191,17 +199,17 @@ def _shares(
 def _too_skewed(
     totals: NDArray[np.int64], clients: int, alpha: float, seed: int, min_size: int
 ) -> DataError:
-    instead = f"write fewer clients than {clients}, or a smaller min_size"
+    ways = [f"fewer clients than {clients}"] + ["a smaller min_size"] * (min_size > 1)
     for double in range(1, 12):
         enough = alpha * 2**double
         if int(_shares(totals, clients, enough, seed, 0).sum(axis=0).min()) >= min_size:
-            instead = f"write alpha={enough:g} or more, fewer clients, or a smaller min_size"
+            ways.insert(0, f"alpha={enough:g} or more")
             break
     return DataError(
         f"dirichlet(clients={clients}, alpha={alpha:g}, min_size={min_size}) of {totals.sum()} "
         "examples",
         why=f"in {_ATTEMPTS} draws some client was always left with fewer than {min_size}",
-        instead=instead,
+        instead=f"write {', or '.join(ways)}",
     )
 
 

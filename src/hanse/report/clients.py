@@ -9,16 +9,17 @@ from hanse.report.charts import Bar, BarChart, Point, Scatter, Strip, StripRow, 
 from hanse.report.charts.points import MOST_DOTS, tenths
 from hanse.report.figure import MOST_CLIENTS, Figure, Key, Table, share_bounds, tick_format
 from hanse.report.quantities import client_stats, mean
-from hanse.report.words import metric_name, quantity, whole
+from hanse.report.words import NARROW_SPACE, metric_name, quantity, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hanse.report.records import Experiment, Split
 
-MOST_BARS = 30
+MOST_BARS = 20
+_WORST_BARS = 12
 _WORST_SHOWN = 50
-_FEW_FOR_SCATTER = 3
+_FEW_FOR_SCATTER = 5
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def client_figures(table: ClientTable) -> list[Figure]:
     if len(table.rows) == 1:
         return []
     found = [_strip(table), _bars(table)]
-    if len(table.rows) >= _FEW_FOR_SCATTER:
+    sizes = {row.examples for row in table.rows if row.federated is not None}
+    if len(sizes) >= _FEW_FOR_SCATTER:
         found.append(_scatter(table))
     return found
 
@@ -181,7 +183,7 @@ def _strip(table: ClientTable) -> Figure:
         "How many clients have which value; the line is their mean."
         if many
         else "A dot is a client; the line is the mean over clients, each counting once."
-    )
+    ) + (f" {table.note}" if table.note and not many else "")
     chart = Strip(
         key=f"strip-{table.split}",
         title=title,
@@ -199,7 +201,8 @@ def _strip(table: ClientTable) -> Figure:
 
 def _bars(table: ClientTable) -> Figure:
     """A bar for each client, with marks for the baselines."""
-    shown = [row for row in table.rows if row.federated is not None][:MOST_BARS]
+    known = [row for row in table.rows if row.federated is not None]
+    shown = known if len(known) <= MOST_BARS else known[:_WORST_BARS]
     marks = [(key, style, name) for key, style, name in table.kinds if key != "federated"]
     many = len(table.rows) > len(shown)
     title = "The clients served worst" if many else "Client by client"
@@ -253,11 +256,11 @@ def _scatter(table: ClientTable) -> Figure:
         )
         for row in rows
     )
-    title = "Does size matter?"
     name = metric_name(table.metric).lower()
+    title = f"Examples and {name}"
     caption = (
         f"A tenth of the clients, by their number of examples: the median {name} and the middle "
-        "80 %."
+        f"80{NARROW_SPACE}%."
         if many
         else f"Each client’s evaluation examples against its {name}."
     )
@@ -274,8 +277,9 @@ def _scatter(table: ClientTable) -> Figure:
     if many:
         head: tuple[str, ...] = ("Examples", "Clients", "10 %", "Median", "90 %")
         cells: tuple[tuple[str, ...], ...] = tuple(
-            (f"{low:,.0f} to {high:,.0f}", whole(count), write(q10), write(median), write(q90))
-            for low, _, high, q10, median, q90, count in tenths(points)
+            (f"{ten.fewest:,.0f} to {ten.most:,.0f}", whole(ten.clients), write(ten.low),
+             write(ten.median), write(ten.high))
+            for ten in tenths(points)
         )
     else:
         head = ("Client", "Examples", metric_name(table.metric))

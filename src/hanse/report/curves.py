@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hanse.report.charts import LineChart, Rule, Series, lines
-from hanse.report.figure import MOST_ROWS, Figure, Key, Table, share_bounds, tick_format
+from hanse.report.figure import MOST_ROWS, TENTH_IS_SEVERAL, Figure, Key, Table, share_bounds, tick_format
 from hanse.report.quantities import finite, thin
 from hanse.report.records import LOSS
-from hanse.report.words import clients, metric_name, number, quantity
+from hanse.report.words import NARROW_SPACE, clients, metric_name, number, quantity
 
 if TYPE_CHECKING:
     from hanse.report.quantities import ClientStats, Number
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from hanse.report.summaries import MetricSummary, SplitSummary
 
 Curve = Mapping[int, float | None]
-# From this many clients on, a tenth of them is more than the worst one.
-_TENTH_IS_SEVERAL = 20
 _MOST_METRICS = 6
 
 
@@ -97,7 +95,7 @@ def _metric_figure(experiment: Experiment, split: SplitSummary, metric: str) -> 
     overall = tuple(_overall(run, split.split, metric) for run in experiment.runs)
     name = "All examples, mean of seeds" if several else "All examples"
     drawn = [_Line(name, "federated", overall)]
-    if split.clients >= _TENTH_IS_SEVERAL:
+    if split.clients >= TENTH_IS_SEVERAL:
         decile = stat(lambda stats: stats.worst_decile(lower_is_better=lower))
         drawn.append(_Line("Worst decile of clients", "decile", decile))
     if split.clients > 1:
@@ -168,13 +166,13 @@ def drift_figures(experiment: Experiment) -> list[Figure]:
     ]
     cosine = [
         _Line(
-            "Between two clients' updates",
+            "Between two clients’ updates",
             "federated",
             tuple({row.round: row.pairwise_cosine for row in run.rounds} for run in runs),
         ),
         _Line(
             "With the previous mean update (median client)",
-            "pooled",
+            "second",
             tuple(
                 {at: stats["cosine"].median for at, stats in run.curves.get("train", {}).items()
                  if "cosine" in stats}
@@ -183,7 +181,7 @@ def drift_figures(experiment: Experiment) -> list[Figure]:
             _spread(single, "cosine"),
         ),
     ]  # fmt: skip
-    shaded = " The shaded band holds the middle 80 % of clients." if single else ""
+    shaded = f" The shaded band holds the middle 80{NARROW_SPACE}% of clients." if single else ""
     found = [
         _drift(
             "drift-norm", "Size of the clients’ updates", norm, log_y=True,

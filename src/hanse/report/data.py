@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hanse.report.charts import Bar, BarChart, HeatMap, Histogram, bars, heat_map, histogram_bars
+from hanse.report.charts.maps import STEPS, shade_from
 from hanse.report.clients import MOST_BARS
 from hanse.report.figure import Figure, Key, Table, tick_format
-from hanse.report.quantities import histogram
-from hanse.report.words import number, shorten, whole
+from hanse.report.quantities import histogram, quantile
+from hanse.report.words import NARROW_SPACE, number, shorten, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,7 +44,8 @@ def label_map(data: DataInfo) -> Figure | None:
     if cut:
         notes.append(f"The {len(kept)} most frequent of {len(classes)} classes, and all others.")
     caption = " ".join(
-        ["The darker, the larger the class’s share of the client’s training examples.", *notes]
+        ["The stronger the colour, the larger the class’s share of the client’s examples; "
+         "a shade begins at the share beside it.", *notes]
     )
     chart = HeatMap(
         key="labels",
@@ -53,13 +55,17 @@ def label_map(data: DataInfo) -> Figure | None:
         columns=tuple(columns),
         shares=tuple(tuple(cell / (sum(row) or 1) for cell in row) for row in rows),
     )
+    legend = (Key("none", "heat-0", "cell"), Key("some", "heat-1", "cell")) + tuple(
+        Key(f"{100 * shade_from(step):.0f}{NARROW_SPACE}%", f"heat-{step}", "cell")
+        for step in range(2, STEPS)
+    )
     cells = tuple(
         (shorten(name, 40), *(whole(cell) for cell in row), whole(sum(row)))
         for name, row in zip(names, rows, strict=True)
     )
     head = ("Client", *(shorten(name, 40) for name in columns), "All")
     return Figure(
-        "labels", "Who has which labels", caption, (), heat_map(chart),
+        "labels", "Who has which labels", caption, legend, heat_map(chart),
         Table(head, cells, " ".join(notes)),
     )  # fmt: skip
 
@@ -81,8 +87,8 @@ def participation(run: RunRecord) -> Figure | None:
     ordered = sorted(parts.values())
     never = sum(1 for part in ordered if part == 0)
     caption = (
-        f"In {trained} rounds of training a client took part {ordered[0]:.0f} to "
-        f"{ordered[-1]:.0f} times, {ordered[len(ordered) // 2]:.0f} times in the middle."
+        f"In {trained} rounds of training, a client took part between {ordered[0]:.0f} and "
+        f"{ordered[-1]:.0f} times (median {quantile(ordered, 0.5):.0f})."
     )
     if never:
         caption += f" {never:,} of {population:,} never took part."
@@ -122,7 +128,7 @@ def _by_client(
         ]
         chart = BarChart(
             key, title, caption, label,
-            tuple(Bar(name, v, f"{name}: {number(v)} {label}", "pooled") for name, v in named),
+            tuple(Bar(name, v, f"{name}: {number(v)} {label}", "federated") for name, v in named),
             write,
         )  # fmt: skip
         show = whole if discrete else None
@@ -136,13 +142,13 @@ def _by_client(
         edges = [low + (high - low) * k / _BINS for k in range(_BINS + 1)]
     counts = histogram(values.values(), edges[0], edges[-1], len(edges) - 1)
     bins = tuple(zip(edges[:-1], edges[1:], counts, strict=True))
-    drawn = Histogram(key, title, caption, f"{label} (height: clients)", bins, write, "pooled")
+    drawn = Histogram(key, title, caption, f"{label} (height: clients)", bins, write, "federated")
     cells = tuple(
         (write(start) if discrete and end - start == 1
          else f"{write(start)} to {write(end - 1 if discrete else end)}", whole(count))
         for start, end, count in bins
     )  # fmt: skip
     return Figure(
-        key, title, caption, (Key("Clients", "pooled", "bar"),), histogram_bars(drawn),
+        key, title, caption, (Key("Clients", "federated", "bar"),), histogram_bars(drawn),
         Table((label.capitalize(), "Clients"), cells),
     )  # fmt: skip

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
     from hanse.report.quantities import Number
 
-# Control characters and lone surrogates cannot be written into an HTML file.
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+# Control characters and lone surrogates cannot be written into an HTML file, and directional
+# controls would let a name rearrange the sentence that it stands in.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 _NUMBERS = {int, float, type(None)}
 
 

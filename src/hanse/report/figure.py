@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # Rows of a table under a chart, and of the table of clients; more are thinned out or cut.
 MOST_ROWS = 200
 MOST_CLIENTS = 300
+# From this many clients on, a tenth of them is more than the worst one.
+TENTH_IS_SEVERAL = 20
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Key:
     Attributes:
         name: what the mark stands for.
         style: the CSS class of the mark.
-        shape: "line", "rule", "dot", "bar", "tick" or "band".
+        shape: "line", "rule", "dot", "bar", "cell" or "tick".
         value: a number to the right of the name; may be empty.
     """
 
@@ -78,7 +80,7 @@ def tick_format(metric: str) -> Callable[[float], str]:
     """How values of a metric are written on an axis."""
     if is_share(metric):
         return lambda value: f"{round(100 * value, 3):g}{NARROW_SPACE}%"
-    return lambda value: minus(f"{value:.4g}")
+    return lambda value: minus(f"{value:,.4g}".replace("e+0", "e").replace("e-0", "e-"))
 
 
 def share_bounds(metric: str) -> tuple[float | None, float | None]:

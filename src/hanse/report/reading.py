@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast, get_args
 
 from hanse.core.errors import RunError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 # Bounds on what a page may be asked to show; they keep it small whatever the files hold.
-_NAME, _LONG, _CONFIG, _LIST = 120, 2000, 60_000, 100
+_NAME, _LONG, _CONFIG, _LIST = 120, 1000, 60_000, 100
 _NOUNS = {"client": "client", "clients": "clients", "examples": "examples"}
 
 
@@ -214,6 +215,23 @@ def _client_values(fields: Fields, round_: int | None) -> ClientValues:
     return ClientValues(round_, clients, examples, values)
 
 
+def _without_accidents(values: ClientValues) -> ClientValues:
+    """The values without the other metrics of clients whose loss is not finite.
+
+    A model that returns nothing but NaN still has an accuracy: the frequency of its first class.
+    """
+    losses = values.metrics.get(LOSS)
+    if losses is None or None not in losses:
+        return values
+    kept = {
+        name: tuple(
+            None if loss is None else value for value, loss in zip(row, losses, strict=True)
+        )
+        for name, row in values.metrics.items()
+    }
+    return replace(values, metrics=kept)
+
+
 def _baselines(path: Path) -> dict[str, dict[str, ClientValues]]:
     """`baselines.json`; empty where the file is absent."""
     file = path / "baselines.json"
@@ -248,6 +266,8 @@ class _Evaluations:
             fields.fail("split", "one of train, test, unseen")
         round_ = fields.needed_whole("round")
         values = _client_values(fields, round_)
+        if split != "train":
+            values = _without_accidents(values)
         curve = self.curves.setdefault(split, {})
         # As in metrics.jsonl: what a resumed run writes again replaces what was there.
         for stale in [known for known in curve if known >= round_]:
@@ -265,7 +285,7 @@ class _Evaluations:
                 array("q", values.clients),
                 array("d", [-1.0 if norm is None else norm for norm in norms]),
             )
-        elif (LOSS in stats or LOSS not in values.metrics) and stats:
+        elif stats:
             self.last[split] = values
 
     def taken_part(self) -> dict[int, int]:

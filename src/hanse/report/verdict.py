@@ -6,15 +6,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hanse.report.figure import Table
+from hanse.report.figure import TENTH_IS_SEVERAL, Table
 from hanse.report.words import (
     clients,
     count,
     difference,
-    duration,
-    is_share,
     listed,
     metric_name,
+    named,
     shorten,
     spread,
     whole,
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
 
 _NAME = 48
 _MOST_DROPPED = 40
+_KIND = {"test": "training", "unseen": "unseen"}
+_TILE_ALONE = {"test": "Worse than alone", "unseen": "Worse than single-client models"}
+_Found = tuple["SplitSummary", "MetricSummary"]
 
 
 @dataclass(frozen=True)
@@ -52,21 +54,20 @@ class DroppedClient:
 def sentences(experiment: Experiment, summary: Summary) -> list[str]:
     """The verdict, a sentence each: how far, how good, for whom worst, and was it worth it."""
     nouns = experiment.first.info.data.nouns
-    found = [_progress(summary)]
-    splits = [
+    # Unseen clients first: whether the model is of use to others is what most readers ask.
+    found = [
         (split, split.metrics[0])
         for split in reversed(summary.splits)
         if split.metrics and split.metrics[0].overall is not None
     ]
-    if not splits:
-        return [*found, "No evaluation with finite numbers was written down."]
-    found += _quality(splits, nouns)
-    for split, metric in splits:
-        if metric.worst is not None and split.clients > 1:
-            found.append(_worst(split, metric, nouns, summary.runs))
-    for split, metric in splits:
-        found += _worth(split, metric, nouns)
-    return found
+    if not found:
+        return [_progress(summary) + ".", "No evaluation with finite numbers was written down."]
+    return [
+        _quality(experiment, summary, found, nouns),
+        *_worst(found, nouns, summary.runs),
+        *_alone(found, nouns),
+        *_pooled(found),
+    ]
 
 
 def _progress(summary: Summary) -> str:
@@ -74,130 +75,128 @@ def _progress(summary: Summary) -> str:
     done = f"{summary.trained:,} of {summary.rounds:,} rounds"
     seeds = f" with {summary.runs} seeds" if summary.runs > 1 else ""
     if summary.status == "diverged":
-        return f"Training{seeds} diverged after {done}; these are the last finite numbers."
+        return f"Training{seeds} diverged after {done}"
     if summary.status == "stopped":
-        return f"Training{seeds} was stopped after {done}."
+        return f"Training{seeds} was stopped after {done}"
     if summary.status == "running":
-        return f"Training{seeds} is under way: {done} are done."
-    rounds = "round" if summary.trained == 1 else "rounds"
-    return f"Training{seeds} ran for {summary.trained:,} {rounds}."
+        return f"Training{seeds} is under way, with {done} done"
+    return f"After {summary.trained:,} {'round' if summary.trained == 1 else 'rounds'}{seeds}"
 
 
 def _quality(
-    splits: list[tuple[SplitSummary, MetricSummary]], nouns: Mapping[str, str]
-) -> list[str]:
-    """What the model is worth on each split, in one sentence."""
-    parts = []
-    metric = splits[0][1]
-    share = metric.metric == "accuracy"
-    for split, found in splits:
-        held = "held-out " if split.split == "test" else ""
-        where = f"{split.examples:,} {held}{nouns['examples']} of {_who(split, nouns)}"
-        value = spread(found.metric, found.overall)
-        parts.append(f"{value} of the {where}" if share else f"{value} on the {where}")
-    joined = " and ".join(parts)
-    if share:
-        return [f"The federated model classifies {joined} correctly."]
-    name = metric_name(metric.metric).lower()
-    return [f"The federated model’s {name} is {joined}."]
-
-
-def _who(split: SplitSummary, nouns: Mapping[str, str]) -> str:
-    """The clients of a split: `3 unseen clients`."""
-    return clients(split.split, split.clients, nouns)
-
-
-def _worst(
-    split: SplitSummary, metric: MetricSummary, nouns: Mapping[str, str], runs: int
+    experiment: Experiment, summary: Summary, found: list[_Found], nouns: Mapping[str, str]
 ) -> str:
-    """Whom the model serves worst."""
-    worst = metric.worst
-    if worst is None:
-        return ""
-    kind = "training" if split.split == "test" else "unseen"
-    often = f" (in {worst.seeds} of {runs} seeds)" if runs > 1 else ""
-    value = spread(metric.metric, worst.value)
-    return (
-        f"Among the {kind} {nouns['clients']} it serves {shorten(worst.name, _NAME)} worst{often}, "
-        f"at {value}."
+    """How far the training came and what the model is worth on each split."""
+    metric = found[0][1].metric
+    share = metric == "accuracy"
+    parts = []
+    for split, numbers in found:
+        held = "held-out " if split.split == "test" else ""
+        who = clients(split.split, split.clients, nouns)
+        link = "of" if share else "on"
+        value = spread(metric, numbers.overall)
+        parts.append(f"{value} {link} the {held}{nouns['examples']} of {who}")
+    joined = " and ".join(parts)
+    model = (
+        f"the federated model classifies {joined} correctly"
+        if share
+        else f"the federated model’s {metric_name(metric).lower()} is {joined}"
     )
+    start = _progress(summary)
+    if summary.status == "finished":
+        return f"{start}, {model}."
+    if summary.status == "diverged":
+        return f"{start}. In the last evaluation with finite numbers{_at(experiment, found)}, {model}."
+    return f"{start}. So far, {model}."
 
 
-def _worth(
-    split: SplitSummary, metric: MetricSummary, nouns: Mapping[str, str]
-) -> list[str]:
-    """Whether it was worth federating, next to training alone and to pooling the data."""
-    found = []
-    against = metric.comparison
-    kind = "training" if split.split == "test" else "unseen"
-    if against is not None:
-        alone = "training alone" if split.split == "test" else "the models of single clients would"
-        number = count(against.worse)
-        many = "None" if against.worse.mean == 0 else number
+def _at(experiment: Experiment, found: list[_Found]) -> str:
+    """After which round a single run was evaluated last, in brackets."""
+    split, metric = found[0]
+    at = experiment.first.overall(split.split, metric.metric)[0]
+    return f" (round {at:,})" if len(experiment.runs) == 1 and at is not None else ""
+
+
+def _worst(found: list[_Found], nouns: Mapping[str, str], runs: int) -> list[str]:
+    """Whom the model serves worst."""
+    parts = []
+    for split, metric in found:
+        if metric.worst is None or split.clients <= 1:
+            continue
+        often = f" in {metric.worst.seeds} of {runs} seeds" if runs > 1 else ""
+        name = named(metric.worst.name, _NAME)
+        value = spread(metric.metric, metric.worst.value)
+        parts.append(
+            f"the worst-served {_KIND[split.split]} {nouns['client']} is {name}{often} ({value})"
+        )
+    text = ", ".join(parts)
+    return [f"{text[:1].upper()}{text[1:]}."] if parts else []
+
+
+def _alone(found: list[_Found], nouns: Mapping[str, str]) -> list[str]:
+    """Which training clients had done better to train alone."""
+    for split, metric in found:
+        against = metric.comparison
+        if against is None or split.split != "test":
+            continue
+        mean = difference(metric.metric, against.gain.mean)
+        if split.clients == 1:
+            return [f"Training alone makes a difference of {mean}."] if against.gain.mean else []
+        many = "None" if against.worse.mean == 0 else count(against.worse)
         does = "does" if against.worse.mean <= 1 else "do"
-        gain = difference(metric.metric, against.gain.mean)
-        found.append(
-            f"{many} of the {against.compared:,} {kind} {nouns['clients']} {does} worse than "
-            f"{'by ' if split.split == 'test' else 'the average of '}{alone}"
-            f" (mean difference {gain})."
-            if split.split == "test"
-            else f"{many} of the {against.compared:,} {kind} {nouns['clients']} {does} worse than "
-            f"with the average model of a single client (mean difference {gain})."
-        )
-        if against.names and split.split == "test":
-            names = [shorten(name, _NAME) for name in against.names]
-            found.append(f"Worse off: {listed(names)}.")
-    if metric.pooled is not None:
-        value = spread(metric.metric, metric.pooled)
-        found.append(
-            f"Pooling all data in one place would reach {value} on the {kind} {nouns['clients']}."
-        )
-    return found
+        names = [named(name, _NAME) for name in against.names]
+        return [
+            f"{many} of the {against.compared:,} training {nouns['clients']} {does} worse than by "
+            f"training alone{': ' + listed(names) if names else ''} (mean difference {mean})."
+        ]
+    return []
 
 
-def tiles(summary: Summary, experiment: Experiment) -> list[Tile]:
-    """The figures to remember."""
+def _pooled(found: list[_Found]) -> list[str]:
+    """What giving up the clients' privacy would buy."""
+    values = [
+        f"{spread(metric.metric, metric.pooled)} on the {_KIND[split.split]}"
+        for split, metric in found
+        if metric.pooled is not None
+    ]
+    if not values:
+        return []
+    return [f"A model trained on all data in one place reaches {' and '.join(values)} clients."]
+
+
+def tiles(summary: Summary, nouns: Mapping[str, str]) -> list[Tile]:
+    """The figures to remember: up to four for each split."""
     found = []
     for split in summary.splits:
         if not split.metrics:
             continue
         metric = split.metrics[0]
-        kind = "training" if split.split == "test" else "unseen"
-        nouns = experiment.first.info.data.nouns
-        name = f"{metric_name(metric.metric)}, {kind} {nouns['clients']}"
+        kind, unit = _KIND[split.split], metric.metric
         others = [
-            f"{label} {spread(metric.metric, value)}"
+            f"{label} {spread(unit, value)}"
             for label, value in (("alone", metric.alone), ("pooled", metric.pooled))
             if value is not None
         ]
         note = " · ".join(others) or f"{split.examples:,} {nouns['examples']}"
-        found.append(Tile(name, spread(metric.metric, metric.overall), note))
-        if split.clients > 1 and metric.worst is not None:
+        name = f"{metric_name(unit)}, {kind} {nouns['clients']}"
+        found.append(Tile(name, spread(unit, metric.overall), note))
+        if split.clients <= 1 or metric.worst is None:
+            continue
+        worst = shorten(metric.worst.name, _NAME)
+        found.append(Tile(f"Worst {kind} {nouns['client']}", spread(unit, metric.worst.value), worst))
+        if split.clients >= TENTH_IS_SEVERAL:
+            tenth = f"mean of the {split.clients // 10:,} served worst"
+            found.append(Tile("Worst decile", spread(unit, metric.worst_decile), tenth))
+        against = metric.comparison
+        if against is None or split.clients < TENTH_IS_SEVERAL:
+            middle = f"standard deviation, mean {spread(unit, metric.client_mean)}"
             found.append(
-                Tile(
-                    f"Worst {kind} {nouns['client']}",
-                    spread(metric.metric, metric.worst.value),
-                    shorten(metric.worst.name, _NAME),
-                )
+                Tile(f"Spread over {nouns['clients']}", width(unit, metric.client_std), middle)
             )
-        if split.clients > 1 and metric.comparison is not None:
-            against = metric.comparison
-            where = "training alone" if split.split == "test" else "with single-client models"
-            found.append(
-                Tile(
-                    f"Worse than {where}",
-                    f"{count(against.worse)} of {against.compared:,}",
-                    f"mean difference {difference(metric.metric, against.gain.mean)}",
-                )
-            )
-    info = experiment.first.info
-    done = f"{summary.trained:,}" if summary.trained >= summary.rounds else (
-        f"{summary.trained:,} of {summary.rounds:,}"
-    )  # fmt: skip
-    found.append(Tile("Rounds", done, duration(summary.seconds)))
-    if info.parameters is not None:
-        buffers = f"{info.buffers:,} buffers" if info.buffers else "trained together"
-        found.append(Tile("Parameters", whole(info.parameters), buffers))
+        if against is not None:
+            many = f"{count(against.worse)} of {against.compared:,}"
+            mean = f"mean difference {difference(unit, against.gain.mean)}"
+            found.append(Tile(_TILE_ALONE[split.split], many, mean))
     return found
 
 
@@ -205,12 +204,12 @@ def numbers(summary: Summary) -> Table:
     """Every number: a row for each split and metric."""
     rows = []
     for split in summary.splits:
-        kind = "training" if split.split == "test" else "unseen"
+        kind = _KIND[split.split]
         for metric in split.metrics:
             unit = metric.metric
             worst = spread(unit, metric.worst.value) if metric.worst else "–"
             if metric.worst and split.clients > 1:
-                worst += f" ({shorten(metric.worst.name, 28)})"
+                worst += f" ({named(metric.worst.name, 28)})"
             rows.append(
                 (
                     f"{metric_name(unit)}, {kind}",
@@ -255,8 +254,3 @@ def dropped(experiment: Experiment) -> tuple[list[DroppedClient], int]:
         for (name, reason), at in gathered.items()
     ]
     return rows[:_MOST_DROPPED], max(0, len(rows) - _MOST_DROPPED)
-
-
-def percent(metric: str) -> bool:
-    """Whether a metric is shown in percent."""
-    return is_share(metric)

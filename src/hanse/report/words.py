@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from typing import TYPE_CHECKING
 
 from hanse.report.quantities import Spread
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 NARROW_SPACE = "\u202f"
 NOTHING = "–"
+_PLUS_MINUS = "\u00a0±\u00a0"
 _SPLIT_CLIENTS = {"test": "training", "unseen": "unseen"}
 
 
@@ -72,8 +74,9 @@ def spread(metric: str, value: Spread | None) -> str:
     if value.std is None:
         return middle
     if is_share(metric):
-        return f"{100 * value.mean:.1f} ± {100 * value.std:.1f}{NARROW_SPACE}%"
-    return f"{middle} ± {number(value.std)}"
+        middle = f"{100 * value.mean:.1f}"
+        return f"{middle}{_PLUS_MINUS}{100 * value.std:.1f}{NARROW_SPACE}%"
+    return f"{middle}{_PLUS_MINUS}{number(value.std)}"
 
 
 def width(metric: str, value: Spread | None) -> str:
@@ -89,7 +92,7 @@ def count(value: Spread | None) -> str:
         return NOTHING
     if value.std is None or value.std == 0:
         return f"{value.mean:,.0f}" if value.mean == int(value.mean) else f"{value.mean:,.1f}"
-    return f"{value.mean:,.1f} ± {value.std:.1f}"
+    return f"{value.mean:,.1f}{_PLUS_MINUS}{value.std:.1f}"
 
 
 def duration(seconds: float | None) -> str:
@@ -117,6 +120,13 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     if rest:
         return ", ".join(shown) + f" and {rest:,} more"
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
+
+
+def named(name: str, most: int) -> str:
+    """A name in a sentence: cut, and kept from turning the sentence's direction."""
+    cut = shorten(name, most)
+    turns = any(unicodedata.bidirectional(letter) in {"R", "AL", "AN"} for letter in cut)
+    return f"\u2068{cut}\u2069" if turns else cut
 
 
 def shorten(text: str, most: int) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hanse.core.errors import DataError
-from hanse.core.rng import derive, generator
-from hanse.data.partition import Scheme, split
+from hanse.core.rng import derive
+from hanse.data.partition import Scheme, shuffled, split
 from hanse.data.partitioned import partitioned
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def digits(
             why="it is the part of the digits that no client has",
             instead="write a number between 0 and 1, for example 0.2",
         )
-    order = generator(derive(seed, "digits")).permutation(len(x))
+    order = shuffled(len(x), derive(seed, "digits"))
     rest, held = np.split(order, [len(x) - max(round(unseen_fraction * len(x)), 1)])
     if images:
         x = x.reshape(-1, 1, 8, 8)

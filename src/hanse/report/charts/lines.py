@@ -153,9 +153,10 @@ def _line(root: Element, series: Series, x: Scale, y: Scale) -> None:
     ]
     add(root, "path", f"line {series.style}", d=path(points))
     known = [point for point in points if point is not None]
-    for place in known if len(known) <= _FEW_POINTS else known[-1:]:
-        radius = 3.2 if place == known[-1] else 2
-        add(root, "circle", f"dot {series.style}", cx=place[0], cy=place[1], r=radius)
+    for place in known[:-1] if len(known) <= _FEW_POINTS else []:
+        add(root, "circle", f"knot {series.style}", cx=place[0], cy=place[1], r=2.2)
+    for place in known[-1:]:
+        add(root, "circle", f"dot {series.style}", cx=place[0], cy=place[1], r=4.0)
 
 
 def _decimate(points: tuple[tuple[float, Number], ...]) -> list[tuple[float, Number]]:

@@ -44,7 +44,7 @@ def _paint(chart: HeatMap, width: int) -> Element:
     row = min(most, max(least, 440.0 / max(len(chart.rows), 1)))
     longest = max((len(name) for name in chart.rows), default=0)
     left = min(12 + 6.8 * longest, 130.0 if wide else 84.0)
-    column = min((width - left - 4) / max(len(chart.columns), 1), 56.0)
+    column = min((width - left - 4) / max(len(chart.columns), 1), 76.0)
     names = [fit(name, 100.0 if wide else 80.0) for name in chart.columns]
     # Names that do not fit side by side are turned upright.
     turned = any(6.8 * len(name) > column - 4 for name in names)
@@ -92,3 +92,8 @@ def shade(share: float) -> int:
     Square roots of shares are divided evenly, so that a few examples differ visibly from none.
     """
     return 0 if share <= 0 else min(1 + int(share**0.5 * (STEPS - 1)), STEPS - 1)
+
+
+def shade_from(step: int) -> float:
+    """The smallest share that gets shade `step` (1 or more); exclusive for 1."""
+    return ((step - 1) / (STEPS - 1)) ** 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hanse.report.charts.svg import (
     WIDE,
@@ -108,6 +108,18 @@ class Histogram:
     style: str
 
 
+class Tenth(NamedTuple):
+    """A tenth of the clients, by their examples, and the quantiles of their metric."""
+
+    fewest: float
+    size: float
+    most: float
+    low: float
+    median: float
+    high: float
+    clients: int
+
+
 def strip(chart: Strip) -> Drawing:
     """Draw a strip: dots for up to `MOST_DOTS` clients a row, a histogram for more."""
     return draw(lambda width: _strip(chart, width))
@@ -193,58 +205,53 @@ def _scatter(chart: Scatter, width: int) -> Element:
     """The scatter at one width."""
     wide = width == WIDE
     height = 260.0 if wide else 220.0
-    y = Scale(*held([point.y for point in chart.points], chart.bounds), height - 42, 10.0)
+    groups = tenths(chart.points) if len(chart.points) > MOST_DOTS else []
+    ys = [edge for group in groups for edge in (group.low, group.median, group.high)] or [point.y for point in chart.points]
+    xs = [group.size for group in groups] or [point.x for point in chart.points]
+    y = Scale(*held(ys, chart.bounds), height - 42, 10.0)
     left = margin([chart.y_format(tick) for tick in y.ticks(5)])
-    low, high = domain([max(point.x, 1.0) for point in chart.points], log=True)
+    low, high = domain([max(value, 1.0) for value in xs], log=True)
     x = Scale(low, high, left, width - 12.0, log=True)
     root = canvas(chart.key, width, height, chart.title, chart.description)
     plot = Plot(root, x, y)
     plot.grid(chart.y_format)
     plot.columns(chart.x_format, 6 if wide else 4)
     plot.axis(chart.x_label)
-    if len(chart.points) > MOST_DOTS:
-        _tenths(root, chart, x, y)
-        return root
-    for point in chart.points:
+    for group in groups:
+        _tenth(root, chart, group, x, y)
+    for point in () if groups else chart.points:
         style = f"mark dot {point.style}"
         dot = add(root, "circle", style, cx=x(max(point.x, 1.0)), cy=y(point.y), r=4.0)
         tip(dot, point.tip)
     return root
 
 
-def tenths(points: Sequence[Point]) -> list[tuple[float, float, float, float, float, float, int]]:
-    """Ten equally large groups of clients by examples.
-
-    Returns:
-        (fewest examples, median examples, most examples, 10 %, 50 % and 90 % quantile of the
-        metric, clients) of each group.
-    """
+def tenths(points: Sequence[Point]) -> list[Tenth]:
+    """Ten equally large groups of clients, by their examples."""
     ordered = sorted(points, key=lambda point: (point.x, point.y))
     found = []
     for k in range(10):
         part = ordered[len(ordered) * k // 10 : len(ordered) * (k + 1) // 10]
         if part:
             sizes, ys = [point.x for point in part], sorted(point.y for point in part)
-            found.append(
-                (sizes[0], quantile(sizes, 0.5), sizes[-1], quantile(ys, 0.1), quantile(ys, 0.5),
-                 quantile(ys, 0.9), len(part))
-            )  # fmt: skip
+            edges = (quantile(ys, 0.1), quantile(ys, 0.5), quantile(ys, 0.9))
+            found.append(Tenth(sizes[0], quantile(sizes, 0.5), sizes[-1], *edges, len(part)))
     return found
 
 
-def _tenths(root: Element, chart: Scatter, x: Scale, y: Scale) -> None:
-    """A dot at the median and a line from the 10 % to the 90 % quantile for each tenth."""
-    for fewest, size, most, low, median, high, count in tenths(chart.points):
-        group = add(root, "g", "mark")
-        at = x(max(size, 1.0))
-        add(group, "line", "whisker federated", x1=at, x2=at, y1=y(low), y2=y(high))
-        add(group, "circle", "dot federated", cx=at, cy=y(median), r=4.5)
-        tip(
-            group,
-            f"{count:,} clients with {fewest:,.0f} to {most:,.0f} examples: median "
-            f"{chart.y_format(median)}, 80 % of them {chart.y_format(low)} to "
-            f"{chart.y_format(high)}",
-        )
+def _tenth(root: Element, chart: Scatter, group: Tenth, x: Scale, y: Scale) -> None:
+    """A dot at the median and a line from the 10 % to the 90 % quantile."""
+    mark = add(root, "g", "mark")
+    at = x(max(group.size, 1.0))
+    add(mark, "line", "whisker federated", x1=at, x2=at, y1=y(group.low), y2=y(group.high))
+    add(mark, "circle", "dot federated", cx=at, cy=y(group.median), r=4.5)
+    write = chart.y_format
+    tip(
+        mark,
+        f"{group.clients:,} clients with {group.fewest:,.0f} to {group.most:,.0f} examples: "
+        f"median {write(group.median)}, the middle 80\u202f% {write(group.low)} to "
+        f"{write(group.high)}",
+    )
 
 
 def _histogram(chart: Histogram, width: int) -> Element:

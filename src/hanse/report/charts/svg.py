@@ -105,7 +105,7 @@ def num(value: float) -> str:
 
 def fit(text: str, width: float) -> str:
     """`text` cut to about `width` units of 12-unit letters."""
-    return shorten(text, max(4, int(width / 6.6)))
+    return shorten(text, max(4, int(width / 7)))
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ def domain(values: Sequence[float], *, log: bool = False, zero: bool = False) ->
 
 def _ticks(scale: Scale, most: int) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten."""
-    raw = (scale.high - scale.low) / max(most, 1)
+    # A quarter below the even step counts as even: a few ticks more than asked beat too few.
+    raw = 0.75 * (scale.high - scale.low) / max(most, 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
     first = math.ceil(scale.low / step - 1e-9)

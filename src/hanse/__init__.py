@@ -1,0 +1,116 @@
+"""Hanse: federated learning in Python and PyTorch.
+
+```python
+import hanse
+
+experiment = hanse.Experiment(
+    strategy=hanse.fedavg(lr=0.1, local_epochs=2),
+    data=hanse.data.standardise(hanse.data.watch()),
+    model=lambda: hanse.models.softmax_regression(30, 7),
+    rounds=60,
+)
+for round in hanse.rounds(experiment):
+    print(round.number, round.train_loss, round.evaluations["test"].overall)
+```
+
+Names are loaded when they are first used, so that `import hanse` costs nothing before.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hanse import core, data, local, models, selection
+    from hanse.core.errors import (
+        ConfigError,
+        DataError,
+        DivergenceError,
+        HanseError,
+        ModelError,
+        RunError,
+        StrategyError,
+    )
+    from hanse.experiment import Experiment
+    from hanse.layers import Weighted
+    from hanse.models import Execution
+    from hanse.runs import load, resume, run
+    from hanse.selection import Full, Poisson, Uniform
+    from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
+    from hanse.strategies import fedavg, fedprox, fedsgd, scaffold
+    from hanse.strategy import Strategy
+    from hanse.training import Round, rounds
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DivergenceError",
+    "Execution",
+    "Experiment",
+    "Full",
+    "HanseError",
+    "ModelError",
+    "Poisson",
+    "Round",
+    "RunError",
+    "ServerAdagrad",
+    "ServerAdam",
+    "ServerSGD",
+    "ServerYogi",
+    "Strategy",
+    "StrategyError",
+    "Uniform",
+    "Weighted",
+    "core",
+    "data",
+    "fedavg",
+    "fedprox",
+    "fedsgd",
+    "load",
+    "local",
+    "models",
+    "resume",
+    "rounds",
+    "run",
+    "scaffold",
+    "selection",
+]
+
+_PACKAGES = ("core", "data", "local", "models", "selection")
+_HOMES = {
+    "core.errors": (
+        "ConfigError",
+        "DataError",
+        "DivergenceError",
+        "HanseError",
+        "ModelError",
+        "RunError",
+        "StrategyError",
+    ),
+    "experiment": ("Experiment",),
+    "layers": ("Weighted",),
+    "models": ("Execution",),
+    "runs": ("load", "resume", "run"),
+    "selection": ("Full", "Poisson", "Uniform"),
+    "server": ("ServerAdagrad", "ServerAdam", "ServerSGD", "ServerYogi"),
+    "strategies": ("fedavg", "fedprox", "fedsgd", "scaffold"),
+    "strategy": ("Strategy",),
+    "training": ("Round", "rounds"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
+    if name in _PACKAGES:
+        return importlib.import_module(f"hanse.{name}")
+    if name not in _HOME_OF:
+        message = f"module 'hanse' has no attribute {name!r}"
+        raise AttributeError(message)
+    value = getattr(importlib.import_module(f"hanse.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

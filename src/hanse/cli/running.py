@@ -1,0 +1,220 @@
+"""The commands that train: a live line while they run, a table when they are done."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hanse.config import ExperimentFile, read_experiment, with_overrides
+from hanse.core.errors import RunError
+from hanse.evaluation import spread
+from hanse.experiment import Prepared, prepare
+from hanse.report import Summary, summary
+from hanse.report import write as write_report
+from hanse.runs import carry_on, finish, own_experiment, start
+from hanse.runs import export as export_model
+from hanse.storage import RunDirectory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hanse.report import MetricSummary, Spread
+    from hanse.training import Round
+
+_LINES = 20  # printed of a run whose output is no terminal
+
+
+def run_file(
+    path: Path, overrides: list[str], out: Path | None, seeds: int | None, *, baselines: bool
+) -> None:
+    """`hanse run`."""
+    console = Console(highlight=False)
+    file = with_overrides(read_experiment(path), overrides)
+    first = file.experiment()
+    target = out or _free(path.cwd() / "runs" / first.name)
+    files = [file] if seeds is None else _seeded(file, first.seed, seeds)
+    prepared = [prepare(first), *(prepare(one.experiment()) for one in files[1:])]
+    _introduce(console, prepared[0])
+    single = seeds is None
+    places = [target] if single else [target / f"seed-{p.experiment.seed}" for p in prepared]
+    if not single and target.exists() and any(target.iterdir()):
+        raise RunError(
+            f"{target} exists already",
+            why="a run never overwrites another",
+            instead="another directory (--out)",
+        )
+    runs = [
+        start(p, place, config=one.resolved(), baselines=baselines)
+        for p, place, one in zip(prepared, places, files, strict=True)
+    ]
+    for one, run in zip(prepared, runs, strict=True):
+        _train(console, one, run)
+    _close(console, target)
+
+
+def resume_run(path: Path, rounds: int | None) -> None:
+    """`hanse resume`."""
+    console = Console(highlight=False)
+    for run in _runs(path):
+        experiment = own_experiment(run)
+        if rounds is not None:
+            experiment = replace(experiment, rounds=rounds)
+            file = with_overrides(
+                read_experiment(run.path / "config.toml"), [f"run.rounds={rounds}"]
+            )
+            run.write("config.toml", file.resolved())
+        done = run.about()
+        if done["status"] == "finished" and done["rounds"] >= experiment.rounds:
+            console.print(f"{run.path} is finished: {done['rounds']} rounds. --rounds N goes on.")
+            continue
+        _train(console, prepare(experiment), run)
+    _close(console, path)
+
+
+def report_run(path: Path, out: Path | None) -> None:
+    """`hanse report`."""
+    written = write_report(path, out)
+    console = Console(highlight=False)
+    _print_summary(console, summary(path))
+    console.print(f"report: {written}", soft_wrap=True)
+
+
+def export_run(path: Path, out: Path) -> None:
+    """`hanse export`."""
+    run = RunDirectory.open(path)
+    written = export_model(prepare(own_experiment(run)), run, out)
+    Console(highlight=False).print(f"model: {written}", soft_wrap=True)
+
+
+def _runs(path: Path) -> list[RunDirectory]:
+    seeds = sorted(path.glob("seed-*"), key=lambda p: int(p.name.removeprefix("seed-")))
+    if not (path / "run.json").is_file() and seeds:
+        return [RunDirectory.open(seed) for seed in seeds]
+    return [RunDirectory.open(path)]
+
+
+def _seeded(file: ExperimentFile, first: int, count: int) -> list[ExperimentFile]:
+    return [with_overrides(file, [f"run.seed={seed}"]) for seed in range(first, first + count)]
+
+
+def _free(path: Path) -> Path:
+    """`path`, or the first of `path-2`, `path-3`, … that does not exist."""
+    free, number = path, 1
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
+
+
+def _introduce(console: Console, prepared: Prepared) -> None:
+    data, task, execution = prepared.data, prepared.task, prepared.engine.execution
+    console.print(f"[bold]{prepared.experiment.name}[/bold]: {prepared.population.clients} clients "
+                  f"train, {task.layout.size:,} parameters")
+    if data.attribution:
+        console.print(f"data: {data.attribution}", style="dim")
+    console.print(f"strategy: {prepared.experiment.strategy}", style="dim", markup=False)
+    console.print(
+        f"{prepared.population.setting} sets {', '.join(prepared.chosen)}", style="dim", markup=False
+    )
+    console.print(
+        f"gradients: {execution.path}, blocks of {execution.block} ({execution.why})",
+        style="dim",
+        markup=False,
+    )
+    for warning in prepared.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+
+
+def _train(console: Console, prepared: Prepared, run: RunDirectory) -> None:
+    live = console.is_terminal
+    total = prepared.experiment.rounds
+    began, first = time.monotonic(), None
+    try:
+        with console.status("preparing …") as status:
+            for done in carry_on(prepared, run):
+                first = done.number if first is None else first
+                line = _line(done, total, time.monotonic() - began, first)
+                for dropped in done.result.dropped if done.result else ():
+                    name = prepared.data.train.name(dropped.client)
+                    console.print(f"round {done.number}: {name} dropped: {dropped.reason}")
+                if live:
+                    status.update(line)
+                elif done.number % max(total // _LINES, 1) == 0 or done.number == total:
+                    console.print(line, soft_wrap=True)
+            status.update("baselines and report …")
+            finish(prepared, run)
+    except KeyboardInterrupt:
+        console.print(f"stopped; `hanse resume {run.path}` goes on", soft_wrap=True)
+        raise
+
+
+def _line(done: Round, total: int, seconds: float, first: int) -> Text:
+    """Round, loss, accuracy, worst client, time left."""
+    words = [f"seed {done.prepared.experiment.seed}", f"round {done.number}/{total}"]
+    if done.train_loss is not None:
+        words.append(f"train loss {done.train_loss:.3f}")
+    for split, evaluation in done.evaluations.items():
+        metric = list(evaluation.metrics)[-1]
+        numbers = spread(metric, evaluation.metrics[metric], evaluation.examples)
+        held = {"test": done.prepared.data.test, "unseen": done.prepared.data.unseen}[split]
+        client = int(evaluation.clients[numbers.worst_client])
+        name = held.name(client) if held is not None else str(client)
+        words.append(
+            f"{split} {metric} {numbers.overall:.3f} (worst {name} {numbers.worst:.3f})"
+        )
+    if done.number > first:
+        left = seconds / (done.number - first) * (total - done.number)
+        words.append(f"{left:.0f} s left")
+    return Text(" · ".join(words))
+
+
+def _close(console: Console, path: Path) -> None:
+    written = write_report(path)
+    _print_summary(console, summary(path))
+    console.print(f"run: {path}\nreport: {written}", soft_wrap=True)
+
+
+def _print_summary(console: Console, numbers: Summary) -> None:
+    for split in numbers.splits:
+        title = f"{split.split}: {split.clients} clients, {split.examples:,} examples"
+        if numbers.runs > 1:
+            title += f", mean ± deviation of {numbers.runs} seeds"
+        table = Table(title=title, title_justify="left", title_style="bold")
+        compared = any(metric.alone is not None for metric in split.metrics)
+        for heading in ("", "federated", "client mean", "over clients ±", "worst 10 %", "worst client"):
+            table.add_column(heading, justify="right" if heading else "left")
+        for heading in ("alone", "pooled", "worse than alone") if compared else ():
+            table.add_column(heading, justify="right")
+        for metric in split.metrics:
+            table.add_row(*_cells(metric, compared=compared))
+        console.print(table)
+
+
+def _cells(metric: MetricSummary, *, compared: bool) -> list[str]:
+    worst = metric.worst
+    cells = [
+        metric.metric,
+        _number(metric.overall),
+        _number(metric.client_mean),
+        _number(metric.client_std),
+        _number(metric.worst_decile),
+        f"{worst.name} {_number(worst.value)}" if worst is not None else "–",
+    ]
+    if compared:
+        comparison = metric.comparison
+        worse = "–"
+        if comparison is not None:
+            worse = f"{comparison.worse.mean:g} of {comparison.compared}"
+        cells += [_number(metric.alone), _number(metric.pooled), worse]
+    return cells
+
+
+def _number(value: Spread | None) -> str:
+    if value is None or value.mean is None:
+        return "–"
+    return f"{value.mean:.3f}" if value.std is None else f"{value.mean:.3f} ± {value.std:.3f}"

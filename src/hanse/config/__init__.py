@@ -1,0 +1,5 @@
+"""Experiment files: TOML in, experiments out, and back. The only place that sees TOML."""
+
+from hanse.config.experiment_file import ExperimentFile, read_experiment, with_overrides
+
+__all__ = ["ExperimentFile", "read_experiment", "with_overrides"]

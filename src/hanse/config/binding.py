@@ -1,0 +1,275 @@
+"""Values from a file as the arguments of a function, checked against its signature."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union
+
+from hanse.core.errors import ConfigError, did_you_mean
+from hanse.local import CosineDecay, ExponentialDecay, Schedule, StepDecay
+from hanse.core.types import ServerOptimizer
+from hanse.selection import Full, Participation, Poisson, Uniform
+from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
+
+Component = Callable[..., Any]
+
+SCHEDULES: Mapping[str, Component] = {
+    "cosine": CosineDecay,
+    "exponential": ExponentialDecay,
+    "step": StepDecay,
+}
+SERVERS: Mapping[str, Component] = {
+    "adagrad": ServerAdagrad,
+    "adam": ServerAdam,
+    "sgd": ServerSGD,
+    "yogi": ServerYogi,
+}
+PARTICIPATIONS: Mapping[str, Component] = {"full": Full, "poisson": Poisson, "uniform": Uniform}
+
+_TABLES: Mapping[Any, tuple[str, Mapping[str, Component]]] = {
+    Schedule: ("schedule", SCHEDULES),
+    ServerOptimizer: ("optimizer", SERVERS),
+    Participation: ("kind", PARTICIPATIONS),
+}
+"""Parts that a file writes as a table: the key that names the kind, and the kinds."""
+
+
+def call(function: Component, values: Mapping[str, Any], where: str, base: Path) -> Any:  # noqa: ANN401
+    """Call `function` with the values of a table.
+
+    Args:
+        function: whose parameters the keys are.
+        values: from the file.
+        where: the table's name, for messages.
+        base: what relative paths are relative to.
+
+    Raises:
+        ConfigError: an unknown or a missing key, or a value of another type.
+    """
+    return function(**arguments(function, values, where, base))
+
+
+def arguments(
+    function: Component, values: Mapping[str, Any], where: str, base: Path
+) -> dict[str, Any]:
+    """The keyword arguments that the values of a table stand for."""
+    parameters = inspect.signature(function).parameters
+    for key, parameter in parameters.items():
+        variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        if parameter.default is parameter.empty and key not in values and not variadic:
+            raise ConfigError(
+                f"[{where}] without {key!r}",
+                why=f"{_name(function)} cannot do without it",
+                instead=f"a line `{key} = …` in [{where}]",
+            )
+    return arguments_given(function, values, where, base)
+
+
+def arguments_given(
+    function: Component, values: Mapping[str, Any], where: str, base: Path
+) -> dict[str, Any]:
+    """As `arguments`, but parameters may be missing."""
+    parameters, hints = inspect.signature(function).parameters, _hints(function)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in values:
+        if key not in parameters and not open_ended:
+            raise ConfigError(
+                f"{where}.{key} = {values[key]!r}",
+                why=f"{_name(function)} has no parameter {key!r}",
+                instead=did_you_mean(key, parameters),
+            )
+    return {
+        key: convert(value, hints.get(key, Any), f"{where}.{key}", base)
+        for key, value in values.items()
+    }
+
+
+def convert(value: Any, hint: Any, where: str, base: Path) -> Any:  # noqa: ANN401 - any parameter
+    """A value from a file as what a parameter with the type `hint` takes.
+
+    Raises:
+        ConfigError: it is nothing like it.
+    """
+    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    if Path in options:  # a text is a path first, so that it is relative to the file
+        options = (Path, *(option for option in options if option is not Path))
+    for option in options:
+        found, result = _try(value, option, where, base)
+        if found:
+            return result
+    raise ConfigError(
+        f"{where} = {value!r}",
+        why=f"it must be {_words(options)}",
+        instead=f"{where.rpartition('.')[2]} = {_example(options)}",
+    )
+
+
+def named(name: str, known: Mapping[str, Component], where: str, base: Path) -> Component:
+    """A component by its name, or by `module:function` or `file.py:function`.
+
+    Raises:
+        ConfigError: there is no such name, module, file or function.
+    """
+    if name in known:
+        return known[name]
+    if ":" not in name:
+        raise ConfigError(
+            f"{where} = {name!r}",
+            why="there is no such name",
+            instead=f"{did_you_mean(name, known)}; or your own: 'my_module:function', "
+            "'my_file.py:function'",
+        )
+    source, _, attribute = name.rpartition(":")
+    module = _load(source, where, base)
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        public = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise ConfigError(
+            f"{where} = {name!r}",
+            why=f"{source} has no function {attribute!r}",
+            instead=did_you_mean(attribute, public),
+        )
+    return typing.cast(Component, function)
+
+
+def absolute(name: str, base: Path) -> str:
+    """A name with the path of its file made absolute, so that it works from anywhere."""
+    source, _, attribute = name.rpartition(":")
+    return f"{(base / source).resolve()}:{attribute}" if source.endswith(".py") else name
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - whatever TOML can hold
+    """A part or a value as TOML can hold it; raises `TypeError` for what it cannot."""
+    for key, table in _TABLES.values():
+        for name, kind in table.items():
+            if type(value) is kind:
+                fields = {k: plain(v) for k, v in vars(value).items() if v is not None}
+                return {key: name, **fields}
+    if isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    raise TypeError(type(value).__name__)
+
+
+def _try(value: Any, option: Any, where: str, base: Path) -> tuple[bool, Any]:  # noqa: ANN401
+    origin = typing.get_origin(option)
+    if option in _TABLES:
+        return _table(value, option, where, base)
+    if option is Any:
+        return True, value
+    if origin is Literal:
+        return value in typing.get_args(option), value
+    if option is type(None):
+        return value in ("all", "none"), None
+    if option is bool or isinstance(value, bool):
+        return isinstance(value, bool) and option is bool, value
+    if option is float:
+        return isinstance(value, int | float), float(value) if isinstance(value, int) else value
+    if option is Path:
+        return isinstance(value, str), base / value if isinstance(value, str) else value
+    if origin in (list, tuple, Sequence, Iterable) and not isinstance(value, str):
+        return isinstance(value, list), tuple(value) if isinstance(value, list) else value
+    if dataclasses.is_dataclass(option) and isinstance(value, Mapping):
+        return True, call(option, value, where, base)  # type: ignore[arg-type]  # a class is called
+    if isinstance(option, type):
+        return isinstance(value, option), value
+    return False, None
+
+
+def _table(value: Any, option: Any, where: str, base: Path) -> tuple[bool, Any]:  # noqa: ANN401
+    key, table = _TABLES[option]
+    if isinstance(value, str) and value in table and option is not Schedule:
+        value = {key: value}
+    if not isinstance(value, Mapping):
+        return False, None
+    if key not in value:
+        raise ConfigError(
+            f"{where} = {dict(value)!r}",
+            why=f"nothing says which {key} it is",
+            instead=f'{key} = one of: {", ".join(table)}',
+        )
+    name = value[key]
+    component = named(str(name), table, f"{where}.{key}", base)
+    rest = {k: v for k, v in value.items() if k != key}
+    return True, call(component, rest, where, base)
+
+
+def _hints(function: Component) -> dict[str, Any]:
+    function = getattr(function, "func", function)  # of a functools.partial
+    try:
+        target = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+        # Annotations that a module imports for the type checker only are looked up here.
+        known = {t.__name__: t for t in _TABLES} | {"Sequence": Sequence, "Iterable": Iterable}
+        return typing.get_type_hints(target, localns={**known, "Path": Path})
+    except (NameError, TypeError):
+        return {}
+
+
+def _load(source: str, where: str, base: Path) -> types.ModuleType:
+    try:
+        if not source.endswith(".py"):
+            return importlib.import_module(source)
+        path = (base / source).resolve()
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None  # noqa: S101 - a path that ends in .py has a loader
+        assert spec.loader is not None  # noqa: S101 - as above
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module  # dataclasses look their module up
+        spec.loader.exec_module(module)
+    except (ImportError, FileNotFoundError) as error:
+        raise ConfigError(
+            f"{where} names {source!r}: {error}",
+            why="it could not be imported",
+            instead="a module on Python's path, or a file beside the experiment file "
+            "('my_file.py:function')",
+        ) from error
+    return module
+
+
+def _is_union(hint: Any) -> bool:  # noqa: ANN401 - any annotation
+    return typing.get_origin(hint) in (Union, types.UnionType)
+
+
+def _name(function: Component) -> str:
+    function = getattr(function, "func", function)  # of a functools.partial
+    return str(getattr(function, "__name__", function))
+
+
+def _words(options: Iterable[Any]) -> str:
+    names = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
+    found = []
+    for option in options:
+        if option in _TABLES:
+            key, table = _TABLES[option]
+            found.append(f"a table with {key} = one of {', '.join(table)}")
+        elif typing.get_origin(option) is Literal:
+            found.append(f"one of {', '.join(map(repr, typing.get_args(option)))}")
+        elif option is type(None):
+            found.append('"all"')
+        elif typing.get_origin(option) is not None:
+            found.append("a list")
+        else:
+            found.append(names.get(option, str(getattr(option, "__name__", option))))
+    return " or ".join(found)
+
+
+def _example(options: Sequence[Any]) -> str:
+    examples = {float: "0.1", int: "10", bool: "true", str: '"a text"', Path: '"a/path"'}
+    first = options[0]
+    if typing.get_origin(first) is Literal:
+        return repr(typing.get_args(first)[0]).replace("'", '"')
+    if first in _TABLES:
+        key, table = _TABLES[first]
+        return f'{{{key} = "{next(iter(table))}"}}'
+    return examples.get(first, "[1, 2]")

@@ -1,0 +1,298 @@
+"""An experiment file: `[data]`, `[model]`, `[strategy]`, `[run]`, as docs/cli.md describes."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import inspect
+import math
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from torch import nn
+
+from hanse import data as sources
+from hanse import models, strategies
+from hanse.config.binding import (
+    Component,
+    absolute,
+    arguments,
+    arguments_given,
+    call,
+    convert,
+    named,
+    plain,
+)
+from hanse.core.errors import ConfigError, did_you_mean
+from hanse.data import Federation
+from hanse.experiment import Experiment
+from hanse.models import Execution
+from hanse.selection import Participation
+from hanse.strategy import Strategy
+
+SOURCES: Mapping[str, Component] = {
+    "digits": sources.digits,
+    "fashion-mnist": functools.partial(sources.idx_federation, "fashion-mnist"),
+    "idx": sources.idx_federation,
+    "mnist": functools.partial(sources.idx_federation, "mnist"),
+    "npz": sources.from_npz_folder,
+    "smartwatch": sources.watch,
+}
+MODELS: Mapping[str, Component] = {
+    "cnn": models.cnn,
+    "mlp": models.mlp,
+    "softmax_regression": models.softmax_regression,
+}
+STRATEGIES: Mapping[str, Component] = {
+    name: getattr(strategies, name) for name in strategies.__all__
+}
+LOSSES: Mapping[str, Component] = {
+    "binary_cross_entropy": models.binary_cross_entropy,
+    "cross_entropy": models.cross_entropy,
+    "squared_error": models.squared_error,
+}
+METRICS: Mapping[str, Component] = {
+    "absolute_error": models.absolute_error,
+    "accuracy": models.accuracy,
+    "binary_accuracy": models.binary_accuracy,
+}
+_SECTIONS = ("name", "data", "model", "strategy", "run")
+
+
+@dataclass(frozen=True)
+class ExperimentFile:
+    """The content of an experiment file.
+
+    Attributes:
+        content: the tables, as TOML has them.
+        base: the folder that relative paths are relative to.
+    """
+
+    content: Mapping[str, Any]
+    base: Path
+
+    def federation(self) -> Federation:
+        """The data that `[data]` describes.
+
+        Raises:
+            HanseError: it cannot be had.
+        """
+        return _data(self._section("data"), self.base)
+
+    def experiment(self) -> Experiment:
+        """The experiment that the file describes.
+
+        Raises:
+            HanseError: something in it cannot be meant.
+        """
+        federation = self.federation()
+        model_table = self._section("model")
+        model, options = _model(model_table, federation, self.base)
+        return Experiment(
+            strategy=_strategy(self._section("strategy"), self.base),
+            data=federation,
+            model=model,
+            name=str(self.content.get("name", "experiment")),
+            **options,
+            **arguments(_run_options, self._section("run"), "run", self.base),
+        )
+
+    def resolved(self) -> str:
+        """The file as text, every default of its parts written out and every path absolute."""
+        content: dict[str, Any] = {"name": str(self.content.get("name", "experiment"))}
+        tables: tuple[tuple[str, str, Mapping[str, Component], tuple[str, ...]], ...] = (
+            ("data", "source", SOURCES, ("standardise",)),
+            ("model", "name", MODELS, ("loss", "metrics", "local")),
+            ("strategy", "name", STRATEGIES, ()),
+        )
+        for section, key, known, apart in tables:
+            name, given = _named(self._section(section), section, key)
+            function = named(name, known, f"{section}.{key}", self.base)
+            own = {k: v for k, v in given.items() if k in apart}
+            rest = {k: v for k, v in given.items() if k not in apart}
+            content[section] = {
+                key: absolute(name, self.base),
+                **own,
+                **_written_out(function, rest, section, self.base),
+            }
+        content["run"] = _written_out(_run_options, self._section("run"), "run", self.base)
+        return tomli_w.dumps(content)
+
+    def _section(self, name: str) -> Mapping[str, Any]:
+        for key in self.content:
+            if key not in _SECTIONS:
+                raise ConfigError(
+                    f"[{key}] in the experiment file",
+                    why="nothing reads it, so it would be ignored silently",
+                    instead=did_you_mean(key, _SECTIONS),
+                )
+        found = self.content.get(name, {} if name == "run" else None)
+        if not isinstance(found, Mapping):
+            raise ConfigError(
+                f"the experiment file has no [{name}]" if found is None else f"{name} = {found!r}",
+                why=f"a run needs its {name}",
+                instead=f"a table: [{name}]",
+            )
+        return found
+
+
+def read_experiment(path: Path) -> ExperimentFile:
+    """Read an experiment file.
+
+    Raises:
+        ConfigError: no such file, or not TOML.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}",
+            why="the experiment is described there",
+            instead="the path of an experiment file, such as examples/smartwatch.toml",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} is not TOML: {error}",
+            why="experiment files are written in TOML (https://toml.io)",
+            instead="for example: [strategy] on a line, and name = \"fedavg\" on the next",
+        ) from error
+    return ExperimentFile(content, path.resolve().parent)
+
+
+def with_overrides(file: ExperimentFile, overrides: list[str]) -> ExperimentFile:
+    """The file with values changed by `a.b=c`, as `--set` writes them.
+
+    Raises:
+        ConfigError: no such form.
+    """
+    content = copy.deepcopy(dict(file.content))
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        keys = [key.strip() for key in path.split(".")]
+        if not equals or not all(keys):
+            raise ConfigError(
+                f"--set {override}",
+                why="it names no value",
+                instead="--set table.key=value, such as --set strategy.lr=0.05",
+            )
+        table: Any = content
+        for key in keys[:-1]:
+            table = table.setdefault(key, {})
+            if not isinstance(table, dict):
+                raise ConfigError(
+                    f"--set {override}",
+                    why=f"{key} is {table!r}, not a table",
+                    instead=f"--set {'.'.join(keys[: keys.index(key) + 1])}=…",
+                )
+        table[keys[-1]] = _value(text)
+    return ExperimentFile(content, file.base)
+
+
+def _value(text: str) -> Any:  # noqa: ANN401 - whatever TOML can hold
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()  # a word without quotes is a text
+
+
+def _data(table: Mapping[str, Any], base: Path) -> Federation:
+    name, rest = _named(table, "data", "source")
+    standardise = rest.pop("standardise", False)
+    function = named(name, SOURCES, "data.source", base)
+    federation = call(function, rest, "data", base)
+    if not isinstance(federation, Federation):
+        raise ConfigError(
+            f"data.source = {name!r} returned a {type(federation).__name__}",
+            why="clients' data come as a hanse.data.Federation",
+            instead="return federation_from_arrays(…), or partitioned(…)",
+        )
+    return sources.standardise(federation) if standardise else federation
+
+
+def _model(
+    table: Mapping[str, Any], federation: Federation, base: Path
+) -> tuple[Callable[[], nn.Module], dict[str, Any]]:
+    name, rest = _named(table, "model", "name")
+    options = _task_options(rest, base)
+    function = named(name, MODELS, "model.name", base)
+    known = inspect.signature(function).parameters
+    guesses = {"inputs": math.prod(federation.input_shape), "classes": len(federation.classes or ())}
+    for key, guess in guesses.items():
+        if key in known and key not in rest and guess:
+            rest[key] = guess
+    bound = arguments(function, rest, "model", base)
+    return functools.partial(function, **bound), options
+
+
+def _task_options(table: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Take the loss, the metrics and what stays local out of `[model]`."""
+    options: dict[str, Any] = {}
+    if "loss" in table:
+        options["loss"] = named(str(table.pop("loss")), LOSSES, "model.loss", base)
+    for key in ("metrics", "local"):
+        if key in table:
+            options[key] = convert(table.pop(key), Sequence[str], f"model.{key}", base)
+    if "metrics" in options:
+        options["metrics"] = {
+            str(m).rpartition(":")[2]: named(str(m), METRICS, "model.metrics", base)
+            for m in options["metrics"]
+        }
+    return options
+
+
+def _strategy(table: Mapping[str, Any], base: Path) -> Strategy:
+    name, rest = _named(table, "strategy", "name")
+    strategy = call(named(name, STRATEGIES, "strategy.name", base), rest, "strategy", base)
+    if not isinstance(strategy, Strategy):
+        raise ConfigError(
+            f"strategy.name = {name!r} returned a {type(strategy).__name__}",
+            why="a run needs a hanse.Strategy",
+            instead="return Strategy(local=…), or fedavg(…).then(…)",
+        )
+    return strategy
+
+
+def _run_options(
+    rounds: int = 100,
+    seed: int = 0,
+    setting: Literal["cross-silo", "cross-device"] = "cross-silo",
+    participation: Participation | None = None,
+    evaluate_every: int | None = None,
+    evaluation_clients: int | None = None,
+    execution: Execution | None = None,
+    checkpoint_every: int = 1,
+) -> None:
+    """The keys of `[run]`, with their types and defaults; only its signature is used."""
+    del rounds, seed, setting, participation, evaluate_every, evaluation_clients
+    del execution, checkpoint_every
+
+
+def _named(table: Mapping[str, Any], section: str, key: str) -> tuple[str, dict[str, Any]]:
+    if key not in table:
+        raise ConfigError(
+            f"[{section}] without {key!r}",
+            why=f"nothing says which {section} it is",
+            instead=f'{key} = "…" (`hanse {"strategies" if section == "strategy" else "run --help"}`'
+            " lists them)",
+        )
+    return str(table[key]), {k: v for k, v in table.items() if k != key}
+
+
+def _written_out(
+    function: Component, given: Mapping[str, Any], where: str, base: Path
+) -> dict[str, Any]:
+    """The values of a table with absolute paths, and the defaults of what was not given."""
+    paths = {k: v for k, v in arguments_given(function, given, where, base).items()
+             if isinstance(v, Path)}
+    found = {k: str(paths[k].resolve()) if k in paths else v for k, v in given.items()}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in given or parameter.default in (parameter.empty, None):
+            continue
+        with contextlib.suppress(TypeError):  # a default that TOML has no word for
+            found[name] = plain(parameter.default)
+    return found

@@ -1,0 +1,23 @@
+"""The report of a run: its numbers, and one self-contained HTML page that shows them."""
+
+from hanse.report.html import write
+from hanse.report.quantities import Spread
+from hanse.report.summaries import (
+    Comparison,
+    MetricSummary,
+    SplitSummary,
+    Summary,
+    WorstClient,
+    summary,
+)
+
+__all__ = [
+    "Comparison",
+    "MetricSummary",
+    "SplitSummary",
+    "Spread",
+    "Summary",
+    "WorstClient",
+    "summary",
+    "write",
+]

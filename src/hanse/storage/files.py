@@ -1,0 +1,124 @@
+"""Writing so that a reader sees the old file or the new one, never half of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from hanse.core.errors import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file beside `path`, make it durable, and rename it into place."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def to_json(value: Any) -> str:  # noqa: ANN401 - whatever JSON can hold
+    """One line of JSON; numbers that JSON does not have become null."""
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def append_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Append records as lines of JSON, and make them durable."""
+    text = "".join(f"{to_json(record)}\n" for record in records)
+    if not text:
+        return
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def keep_lines(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
+    """Rewrite a file of JSON lines without the records that `keep` refuses.
+
+    A last line that a kill cut short is dropped.
+
+    Raises:
+        RunError: another line is not JSON.
+    """
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").split("\n")
+    complete = lines[:-1]  # what follows the last line feed was cut short, or is empty
+    kept = []
+    for number, line in enumerate(complete, start=1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise RunError(
+                f"{path}, line {number} is not JSON: {line[:80]!r}",
+                why="the record of the run was changed by something other than Hanse",
+                instead="restore the file from a backup, or start the run anew",
+            ) from error
+        if keep(record):
+            kept.append(line)
+    if len(kept) + 1 != len(lines) or lines[-1]:
+        write_atomically(path, "".join(f"{line}\n" for line in kept))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        RunError: the file is missing or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{path} does not exist",
+            why="it is part of every run directory",
+            instead="the directory of a run, as `hanse run` printed it",
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunError(
+            f"{path} is not JSON: {error}",
+            why="it was damaged, or changed by something other than Hanse",
+            instead="restore it from a backup, or start the run anew",
+        ) from error
+    if not isinstance(found, dict):
+        raise RunError(
+            f"{path} holds a {type(found).__name__}, not an object",
+            why="it was changed by something other than Hanse",
+            instead="restore it from a backup, or start the run anew",
+        )
+    return found
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

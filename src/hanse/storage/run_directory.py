@@ -1,0 +1,151 @@
+"""The directory of a run: configuration, metrics, checkpoints, model and report."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hanse.core.errors import RunError
+from hanse.storage.checkpoint import latest_checkpoint, read_checkpoint, write_checkpoint
+from hanse.storage.files import (
+    append_lines,
+    fsync_directory,
+    keep_lines,
+    read_json,
+    to_json,
+    write_atomically,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from hanse.round import FederationState
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run on disk; docs/run-directory.md describes each file.
+
+    Attributes:
+        path: the directory.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, about: Mapping[str, Any], config: str | None) -> RunDirectory:
+        """Make a new run directory.
+
+        Args:
+            path: must not exist, or be empty.
+            about: the content of `run.json`.
+            config: the resolved configuration, as text.
+
+        Raises:
+            RunError: something is there already.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(
+                f"{path} exists already",
+                why="a run never overwrites another",
+                instead=f"another directory (--out), or `hanse resume {path}` to go on with it",
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path)
+        if config is not None:
+            write_atomically(path / "config.toml", config)
+        run.write_about(about)  # last: with run.json the directory is a run
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """An existing run directory.
+
+        Raises:
+            RunError: it is none.
+        """
+        run = cls(path)
+        if not (path / "run.json").is_file():
+            raise RunError(
+                f"{path} is not a run directory: it has no run.json",
+                why="a run is recognised by it",
+                instead="the directory of a run, as `hanse run` printed it",
+            )
+        return run
+
+    def about(self) -> dict[str, Any]:
+        """The content of `run.json`."""
+        return read_json(self.path / "run.json")
+
+    def write_about(self, about: Mapping[str, Any]) -> None:
+        """Replace `run.json`."""
+        write_atomically(self.path / "run.json", to_json(about) + "\n")
+
+    def update(self, **changes: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+        """Change some entries of `run.json`."""
+        self.write_about({**self.about(), **changes})
+
+    def append(
+        self, metrics: Mapping[str, Any], clients: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """Record a round."""
+        append_lines(self.path / "clients.jsonl", clients)
+        append_lines(self.path / "metrics.jsonl", [metrics])
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def forget_after(self, round_number: int) -> None:
+        """Drop what was recorded of later rounds: they are about to be run again."""
+        for name in ("metrics.jsonl", "clients.jsonl"):
+            keep_lines(self.path / name, lambda record: int(record["round"]) <= round_number)
+
+    def save(self, state: FederationState, fingerprint: Mapping[str, Any]) -> None:
+        """Write a checkpoint."""
+        write_checkpoint(self.path / "checkpoints", state, fingerprint)
+
+    def latest(self, fingerprint: Mapping[str, Any] | None) -> FederationState | None:
+        """The state to go on from, or `None` if no checkpoint was ever finished."""
+        path = latest_checkpoint(self.path / "checkpoints")
+        return None if path is None else read_checkpoint(path, fingerprint)
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """Write another file of the run."""
+        write_atomically(self.path / name, content)
+        return self.path / name
+
+    def lock(self) -> int:
+        """Take the run for this process, until the handle is closed or the process ends.
+
+        Raises:
+            RunError: another process has it.
+        """
+        handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise RunError(
+                f"{self.path} is in use by another process",
+                why="two processes would overwrite each other's checkpoints",
+                instead="wait for it to end (or stop it), then `hanse resume`",
+            ) from error
+        fsync_directory(self.path)
+        self._sweep()
+        return handle
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left half-written; nobody else is here."""
+        for left in (*self.path.glob(".*"), *(self.path / "checkpoints").glob(".*")):
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.name != ".lock":
+                left.unlink()

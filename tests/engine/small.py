@@ -1,0 +1,188 @@
+"""Small federations, models and runs, shared by the tests of engines, strategies and training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hanse.core.rng import derive
+from hanse.data import Federation, PackedClients
+from hanse.data.batching import Pass, plan
+from hanse.engines import InProcess
+from hanse.models import Execution, Task, cross_entropy
+from hanse.round import FederationState, Population, RoundResult, initial_state, run_round
+from hanse.selection import Full, Participation, Uniform
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from hanse.models import Loss
+    from hanse.strategy import Strategy
+
+SIZES = (5, 33, 1, 13, 2, 26, 10, 3, 20, 8, 17)
+FEATURES, CLASSES = 4, 3
+MODULE, VMAP = Execution("module", 1), Execution("vmap", 4)
+
+
+def clients(
+    sizes: Sequence[int] = SIZES, *, labels: bool = True, dtype: torch.dtype = torch.float64
+) -> PackedClients:
+    """Clients whose inputs lie around different centres; labels, or numbers to predict."""
+    random = np.random.default_rng(len(sizes))
+    arrays = []
+    for n in sizes:
+        x = torch.from_numpy(random.normal(size=(n, FEATURES)) + random.normal(size=FEATURES))
+        y = random.integers(0, CLASSES, n) if labels else random.normal(size=(n, 1))
+        target = torch.from_numpy(y)
+        arrays.append({"x": x.to(dtype), "y": target if labels else target.to(dtype)})
+    return PackedClients.from_arrays(arrays)
+
+
+def federation(sizes: Sequence[int] = SIZES, dtype: torch.dtype = torch.float64) -> Federation:
+    """Clients with test examples: each tests on another client's kind of data."""
+    return Federation(clients(sizes, dtype=dtype), clients(sizes[::-1], dtype=dtype))
+
+
+def mlp(dtype: torch.dtype = torch.float64) -> nn.Module:
+    """Seven hidden units between `FEATURES` and `CLASSES`."""
+    return seeded(lambda: nn.Sequential(
+        nn.Linear(FEATURES, 7), nn.Tanh(), nn.Linear(7, CLASSES)
+    )).to(dtype)
+
+
+def seeded(make: type[nn.Module] | object, seed: int = 0) -> nn.Module:
+    """What `make` makes, always with the same weights, in float64."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        assert callable(make)
+        module = make()
+    assert isinstance(module, nn.Module)
+    return module.double()
+
+
+@dataclass(frozen=True)
+class Chosen(Participation):
+    """The same clients in every round."""
+
+    ids: tuple[int, ...]
+
+    def expected(self, population: int) -> float:
+        return float(len(self.ids))
+
+    def select(self, population: int, key: object) -> NDArray[np.int64]:
+        return np.array(self.ids, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """A task, clients, and who of them takes part."""
+
+    task: Task
+    data: PackedClients
+    participation: Participation = Uniform(count=7)
+    seed: int = 3
+
+    @property
+    def population(self) -> Population:
+        return Population(len(self.data), self.participation, "cross-silo", self.seed)
+
+    def start(self, strategy: Strategy) -> FederationState:
+        return initial_state(strategy, self.task)
+
+    def step(
+        self, state: FederationState, strategy: Strategy, execution: Execution = MODULE
+    ) -> tuple[FederationState, RoundResult]:
+        engine = InProcess(self.task, self.data, execution)
+        return run_round(state, strategy, engine, self.population, self.task.layout)
+
+    def run(
+        self, strategy: Strategy, execution: Execution = MODULE, rounds: int = 3
+    ) -> FederationState:
+        state = self.start(strategy)
+        for _ in range(rounds):
+            state, _result = self.step(state, strategy, execution)
+        return state
+
+    def cohort(self, number: int) -> list[int]:
+        key = derive(derive(self.seed, "round", number), "cohort")
+        return [int(k) for k in self.participation.select(len(self.data), key)]
+
+    def examples(self, client: int) -> tuple[Tensor, Tensor]:
+        rows = slice(int(self.data.offsets[client]), int(self.data.offsets[client + 1]))
+        return self.data.fields["x"][rows], self.data.fields["y"][rows]
+
+    def batches(
+        self, work: Pass, number: int, client: int, pass_number: int = 0
+    ) -> list[tuple[Tensor, Tensor]]:
+        """The batches of a client in a round, from the plan that engines use, without padding."""
+        key = derive(derive(self.seed, "round", number), "clients")
+        own = derive(derive(key, np.array([client])), "pass", pass_number)
+        x, y = self.examples(client)
+        steps = plan(work, np.array([len(x)]), np.zeros(1, np.int64), own)
+        rows = [step.rows[0, : int(step.counts[0])] for step in steps]
+        return [(x[chosen], y[chosen]) for chosen in rows]
+
+    def with_(self, **parts: object) -> World:
+        return replace(self, **parts)  # type: ignore[arg-type]
+
+
+def world(
+    module: nn.Module | None = None,
+    *,
+    sizes: Sequence[int] = SIZES,
+    data: PackedClients | None = None,
+    loss: Loss = cross_entropy,
+    local: Sequence[str] = (),
+    participation: Participation = Uniform(count=7),
+    dtype: torch.dtype = torch.float64,
+) -> World:
+    task = Task.of(mlp(dtype) if module is None else module, loss=loss, local=local)
+    return World(task, clients(sizes, dtype=dtype) if data is None else data, participation)
+
+
+EVERYONE = Full()
+
+
+def snapshot(state: FederationState) -> dict[str, Tensor]:
+    """Copies of every tensor of a state, by a name that says where it is."""
+    parts = {"params": state.params, "buffers": state.buffers, "direction": state.direction}
+    parts |= {f"optimizer.{k}": v for k, v in state.optimizer.items()}
+    for number, layer in enumerate(state.layers):
+        parts |= {f"layers.{number}.{k}": v for k, v in layer.items()}
+    for client, slots in state.clients.rows.items():
+        for number, slot in enumerate(slots):
+            parts |= {f"clients.{client}.{number}.{k}": v for k, v in slot.items()}
+    return {name: value.clone() for name, value in parts.items()}
+
+
+def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """Over all tensors of two snapshots, which must hold the same ones."""
+    assert one.keys() == other.keys()
+    gaps = [float((value - other[k]).abs().max()) for k, value in one.items() if value.numel()]
+    return float(np.max(gaps))  # NaN stays NaN, which is below nothing
+
+
+def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(v, other[k]) for k, v in one.items())
+
+
+class Flat(NamedTuple):
+    """A module as a function of its parameters in one vector, for oracles."""
+
+    module: nn.Module
+
+    def vector(self) -> Tensor:
+        return torch.cat([p.detach().reshape(-1) for p in self.module.parameters()])
+
+    def gradient(self, at: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Of the mean cross-entropy, by autograd."""
+        params = list(self.module.parameters())
+        torch.nn.utils.vector_to_parameters(at, params)
+        loss = nn.functional.cross_entropy(self.module(x), y)
+        return torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, params)])

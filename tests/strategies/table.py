@@ -1,0 +1,61 @@
+"""One table of strategies: what must hold for all of them is tested for all of them."""
+
+from __future__ import annotations
+
+from hanse.data.batching import Steps
+from hanse.layers import Weighted
+from hanse.local import (
+    SGD,
+    CosineDecay,
+    ExponentialDecay,
+    LocalSGD,
+    ProximalSGD,
+    ScaffoldSGD,
+    StepDecay,
+)
+from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
+from hanse.strategies import fedavg, fedprox, fedsgd, scaffold
+from hanse.strategy import Strategy
+
+TABLE: dict[str, Strategy] = {
+    "fedavg": fedavg(),
+    "fedavg-momentum-decay-cosine": fedavg(
+        lr=CosineDecay(0.1, rounds=10),
+        local_epochs=2,
+        batch_size=4,
+        momentum=0.9,
+        weight_decay=0.01,
+    ),
+    "fedavg-uniform": fedavg(weighting="uniform", local_epochs=2),
+    "fedavg-whole-batch": fedavg(batch_size=None, local_epochs=3),
+    "fedavg-steps": Strategy(LocalSGD(SGD(0.1), Steps(5, 4))),
+    "fedavg-unweighted-sum": Strategy(LocalSGD(SGD(0.1)), layers=(), server=ServerSGD(0.1)),
+    "fedavg-server-rate": fedavg(server=ServerSGD(StepDecay(0.7, every=1))),
+    "fedavg-server-momentum": fedavg(server=ServerSGD(0.5, momentum=0.9)),
+    "fedadam": fedavg(server=ServerAdam(0.05)),
+    "fedyogi": fedavg(server=ServerYogi(0.05)),
+    "fedadagrad": fedavg(server=ServerAdagrad(0.05)),
+    "fedsgd": fedsgd(lr=0.5),
+    "fedsgd-uniform-chunks": fedsgd(lr=0.5, weighting="uniform", chunk=4),
+    "fedsgd-adam": fedsgd(server=ServerAdam(0.05, tau=0.01)),
+    "fedprox": fedprox(mu=0.5, local_epochs=2),
+    "fedprox-momentum-decay": fedprox(mu=0.5, local_epochs=2, momentum=0.9, weight_decay=0.01),
+    "fedprox-server-yogi": fedprox(mu=0.5, server=ServerYogi(0.05)),
+    "fedprox-steps": Strategy(ProximalSGD(SGD(0.1), Steps(5, 4), mu=1.0), (Weighted("uniform"),)),
+    "scaffold-1": scaffold(option=1, local_epochs=2),
+    "scaffold-2": scaffold(option=2, local_epochs=2),
+    "scaffold-1-momentum": scaffold(option=1, momentum=0.9, local_epochs=2),
+    "scaffold-2-examples": scaffold(weighting="examples"),
+    "scaffold-2-adam": scaffold(server=ServerAdam(0.05)),
+    "scaffold-2-decay": scaffold(lr=ExponentialDecay(0.1, 0.9), weight_decay=0.01),
+    "scaffold-1-whole-batch": scaffold(option=1, batch_size=None, local_epochs=3),
+    "scaffold-2-steps": Strategy(ScaffoldSGD(SGD(0.1), Steps(5, 4)), (Weighted("uniform"),)),
+    "scaffold-1-chunks": Strategy(ScaffoldSGD(SGD(0.1), Steps(5, 4), 1, 4), (Weighted("uniform"),)),
+}
+
+# Strategies whose batches have the same width whoever else is in the block.
+FIXED_WIDTH = tuple(
+    name
+    for name in TABLE
+    if not name.startswith(("fedsgd", "scaffold-1")) and "whole-batch" not in name
+)
