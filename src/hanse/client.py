@@ -111,9 +111,7 @@ def drop_non_finite(update: Update) -> tuple[Update, Tensor]:
         return update, finite
     rows = finite.unsqueeze(1)
     zeroed = {
-        name: Vector(
-            torch.where(rows, v.values, 0.0), torch.where(finite, v.scale, 0.0), v.space
-        )
+        name: Vector(torch.where(rows, v.values, 0.0), torch.where(finite, v.scale, 0.0), v.space)
         for name, v in update.items()
     }
     return zeroed, finite

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from hanse.core.errors import ConfigError, DataError
@@ -23,6 +21,10 @@ from hanse.soundness import check
 from hanse.strategy import Strategy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
     from hanse.models import Loss, Metric
     from hanse.selection import Participation
 
@@ -194,9 +196,7 @@ def _execution(experiment: Experiment, task: Task, data: Federation) -> Executio
     return experiment.execution
 
 
-def _evaluated(
-    clients: int, limit: int | None, seed: int
-) -> NDArray[np.int64]:
+def _evaluated(clients: int, limit: int | None, seed: int) -> NDArray[np.int64]:
     if limit is None or clients <= limit:
         return np.arange(clients, dtype=np.int64)
     drawn = generator(derive(seed, "evaluated"))

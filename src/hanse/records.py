@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import platform
 import zlib
 from importlib.metadata import version
@@ -36,7 +36,7 @@ def about(prepared: Prepared) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "name": experiment.name,
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "seed": experiment.seed,
         "strategy": type(experiment.strategy.local).__name__,
         "strategy_repr": repr(experiment.strategy),
@@ -57,7 +57,7 @@ def about(prepared: Prepared) -> dict[str, Any]:
 
 
 def fingerprint(prepared: Prepared) -> dict[str, Any]:
-    """What must be equal for a run to go on: all that decides its bits, but the number of rounds."""
+    """What must be equal for a run to go on: all that decides its bits but how many rounds."""
     experiment, task = prepared.experiment, prepared.task
     execution = prepared.engine.execution
     return {

@@ -131,9 +131,7 @@ def run_round(
 
     collected = engine.collect(strategy, broadcast, cohort, state.clients, state.direction)
 
-    result = RoundResult(
-        len(cohort), collected.dropped, collected.facts, collected.pairwise_cosine
-    )
+    result = RoundResult(len(cohort), collected.dropped, collected.facts, collected.pairwise_cosine)
     if collected.aggregate is None:  # nobody came, or nobody's update could be used
         return dataclasses.replace(state, round=number), result
 

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 _MODEL = "model.safetensors"
 
 
-def run(
-    experiment: Experiment, directory: str | Path, *, baselines: bool = False
-) -> RunDirectory:
+def run(experiment: Experiment, directory: str | Path, *, baselines: bool = False) -> RunDirectory:
     """Run an experiment with metrics, checkpoints and a report in a new directory.
 
     Args:
@@ -154,9 +152,7 @@ def export(prepared: Prepared, run: RunDirectory, out: Path) -> Path:
     return out
 
 
-def load(
-    path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = None
-) -> nn.Module:
+def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = None) -> nn.Module:
     """The trained model, in evaluation mode.
 
     Args:
@@ -233,4 +229,3 @@ def _locked(run: RunDirectory) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-

@@ -46,4 +46,4 @@ def setting_named(name: str) -> Setting:
             why="it decides who takes part, who is evaluated and what clients may remember",
             instead=did_you_mean(str(name), SETTINGS),
         )
-    return SETTINGS[name]  # type: ignore[index]
+    return SETTINGS[name]

@@ -26,18 +26,22 @@ def check(strategy: Strategy, task: Task, setting: Setting) -> tuple[str, ...]:
     """
     _refuse_untrained_columns(strategy, task)
     if setting.memory == "stale" and _clients_remember(strategy, task, setting):
-        return (
+        warning = (
             f"{type(strategy.local).__name__} has clients remember a vector between rounds, but "
             f"in a {setting.name} federation a client returns after many rounds, with stale "
-            "memory: consider fedprox, or momentum at the server",
+            "memory: consider fedprox, or momentum at the server"
         )
+        return (warning,)
     return ()
 
 
 def _refuse_untrained_columns(strategy: Strategy, task: Task) -> None:
     if task.layout.local and isinstance(strategy.local, FullGradientStep):
-        kept = [n for n, o in zip(task.layout.names, task.layout.offsets, strict=True)
-                if o >= task.layout.shared]
+        kept = [
+            n
+            for n, o in zip(task.layout.names, task.layout.offsets, strict=True)
+            if o >= task.layout.shared
+        ]
         raise StrategyError(
             f"FedSGD with parameters that stay with the clients: {', '.join(kept)}",
             why="its clients only send a gradient: what stays with them would never be trained",

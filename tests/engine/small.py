@@ -51,9 +51,9 @@ def federation(sizes: Sequence[int] = SIZES, dtype: torch.dtype = torch.float64)
 
 def mlp(dtype: torch.dtype = torch.float64) -> nn.Module:
     """Seven hidden units between `FEATURES` and `CLASSES`."""
-    return seeded(lambda: nn.Sequential(
-        nn.Linear(FEATURES, 7), nn.Tanh(), nn.Linear(7, CLASSES)
-    )).to(dtype)
+    return seeded(
+        lambda: nn.Sequential(nn.Linear(FEATURES, 7), nn.Tanh(), nn.Linear(7, CLASSES))
+    ).to(dtype)
 
 
 def seeded(make: type[nn.Module] | object, seed: int = 0) -> nn.Module:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 NASTY = (
     "<script>alert(1)</script>",
@@ -72,7 +74,8 @@ def write_run(path: Path, spec: Spec) -> Path:
     dump(path / "run.json", run_json(spec, sizes, rng))
     if spec.config:
         (path / "config.toml").write_text(config(spec), "utf-8")
-    metrics, clients = [], []
+    metrics: list[dict[str, Any]] = []
+    clients: list[dict[str, Any]] = []
     last = spec.rounds if spec.stop is None else spec.stop
     for at in range(last + 1):
         cohort = np.sort(rng.choice(spec.clients, spec.cohort or spec.clients, replace=False))
@@ -166,8 +169,8 @@ def training(
             "round": at, "split": "train", "clients": cohort.tolist(),
             "examples": [32] * len(cohort),
             "metrics": {
-                "loss": values(loss, broken), "norm": values(norm, broken),
-                "cosine": values(cosine, broken or at == 1),
+                "loss": values(loss, broken=broken), "norm": values(norm, broken=broken),
+                "cosine": values(cosine, broken=broken or at == 1),
             },
         }
     )  # fmt: skip
@@ -205,7 +208,7 @@ def evaluation(
     level = 0.9 - 0.74 * np.exp(-at / 14) + rng.normal(0, 0.004)
     accuracy = np.clip(level + skill + rng.normal(0, 0.01, len(ids)), 0.0, 1.0)
     accuracy = np.round(accuracy * examples) / examples
-    metrics = {"loss": values(2.2 * (1.02 - accuracy) ** 1.3, broken)}
+    metrics = {"loss": values(2.2 * (1.02 - accuracy) ** 1.3, broken=broken)}
     if not spec.regression:
         # A model whose loss is not a number still has an accuracy: that of its first class.
         metrics["accuracy"] = values(accuracy * 0 + 0.16 if broken else accuracy)
@@ -223,7 +226,7 @@ def overall(found: dict[str, Any]) -> dict[str, float | None]:
     }
 
 
-def values(row: np.ndarray, broken: bool = False) -> list[float | None]:
+def values(row: np.ndarray, *, broken: bool = False) -> list[float | None]:
     """Numbers as JSON has them."""
     return [None] * len(row) if broken else [float(f"{value:.6g}") for value in row]
 

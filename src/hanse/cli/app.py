@@ -20,7 +20,9 @@ def app() -> None:
 @click.argument("file", type=_FILE)
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a value.")
 @click.option("--out", type=_FILE, help="The run's directory (default: runs/NAME).")
-@click.option("--baselines", is_flag=True, help="Also train each client alone, and all data pooled.")
+@click.option(
+    "--baselines", is_flag=True, help="Also train each client alone, and all data pooled."
+)
 @click.option("--seeds", type=click.IntRange(1), help="Run with so many seeds, and average.")
 def run(
     file: Path, overrides: tuple[str, ...], out: Path | None, seeds: int | None, *, baselines: bool

@@ -19,7 +19,7 @@ from hanse.data import Federation, data_directory, label_counts, skew
 from hanse.data import fetch as fetch_files
 
 _SHOWN = 30  # clients listed one by one
-_BAR = 24
+_BAR = 16
 
 
 def list_strategies() -> None:
@@ -75,8 +75,8 @@ def _clients(console: Console, federation: Federation) -> None:
     table = Table(title="training clients", title_justify="left")
     for heading in ("client", "examples", ""):
         table.add_column(heading, justify="right" if heading == "examples" else "left")
-    for name in classes or ():
-        table.add_column(name, justify="right")
+    for number in range(len(classes or ())):
+        table.add_column(str(number), justify="right")
     counts = None
     if classes is not None:
         counts = label_counts(train, len(classes))
@@ -85,6 +85,9 @@ def _clients(console: Console, federation: Federation) -> None:
         labels = [] if counts is None else [str(n) for n in counts[row]]
         table.add_row(train.name(int(row)), f"{size:,}", bar, *labels)
     console.print(table)
+    if classes is not None:
+        legend = ", ".join(f"{number} {name}" for number, name in enumerate(classes))
+        console.print(f"labels: {legend}", style="dim", markup=False)
     if len(train) > _SHOWN:
         console.print(f"… and {len(train) - _SHOWN:,} more")
 
@@ -94,8 +97,10 @@ def examine() -> int:
     import torch
 
     console, healthy = Console(highlight=False), True
-    console.print(f"hanse {version('hanse')}, Python {platform.python_version()}, "
-                  f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads")
+    console.print(
+        f"hanse {version('hanse')}, Python {platform.python_version()}, "
+        f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
+    )
     for package in ("torch", "numpy", "safetensors", "click", "rich", "jinja2", "tomli-w"):
         try:
             console.print(f"  [green]✓[/green] {package} {version(package)}")
@@ -110,8 +115,10 @@ def examine() -> int:
     console.print(f"  – CUDA: {torch.cuda.get_device_name() if cuda else 'none; runs use the CPU'}")
     for name in ("mnist", "fashion-mnist"):
         there = (data_directory() / name).is_dir()
-        console.print(f"  {'[green]✓[/green]' if there else '–'} {name}: "
-                      f"{'fetched' if there else f'`hanse data fetch {name}`'}")
+        console.print(
+            f"  {'[green]✓[/green]' if there else '–'} {name}: "
+            f"{'fetched' if there else f'`hanse data fetch {name}`'}"
+        )
     return 0 if _trains(console) and healthy else 1
 
 

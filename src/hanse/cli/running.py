@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from hanse.report import MetricSummary, Spread
     from hanse.training import Round
 
-_LINES = 20  # printed of a run whose output is no terminal
+_LINES = 10  # printed of a run whose output is no terminal
+_NAMED = 3  # clients worse off that are named in the closing table
 
 
 def run_file(
@@ -113,13 +114,17 @@ def _free(path: Path) -> Path:
 
 def _introduce(console: Console, prepared: Prepared) -> None:
     data, task, execution = prepared.data, prepared.task, prepared.engine.execution
-    console.print(f"[bold]{prepared.experiment.name}[/bold]: {prepared.population.clients} clients "
-                  f"train, {task.layout.size:,} parameters")
+    console.print(
+        f"[bold]{prepared.experiment.name}[/bold]: {prepared.population.clients} clients "
+        f"train, {task.layout.size:,} parameters"
+    )
     if data.attribution:
         console.print(f"data: {data.attribution}", style="dim")
     console.print(f"strategy: {prepared.experiment.strategy}", style="dim", markup=False)
     console.print(
-        f"{prepared.population.setting} sets {', '.join(prepared.chosen)}", style="dim", markup=False
+        f"{prepared.population.setting} sets {', '.join(prepared.chosen)}",
+        style="dim",
+        markup=False,
     )
     console.print(
         f"gradients: {execution.path}, blocks of {execution.block} ({execution.why})",
@@ -164,9 +169,7 @@ def _line(done: Round, total: int, seconds: float, first: int) -> Text:
         held = {"test": done.prepared.data.test, "unseen": done.prepared.data.unseen}[split]
         client = int(evaluation.clients[numbers.worst_client])
         name = held.name(client) if held is not None else str(client)
-        words.append(
-            f"{split} {metric} {numbers.overall:.3f} (worst {name} {numbers.worst:.3f})"
-        )
+        words.append(f"{split} {metric} {numbers.overall:.3f} (worst {name} {numbers.worst:.3f})")
     if done.number > first:
         left = seconds / (done.number - first) * (total - done.number)
         words.append(f"{left:.0f} s left")
@@ -183,38 +186,39 @@ def _print_summary(console: Console, numbers: Summary) -> None:
     for split in numbers.splits:
         title = f"{split.split}: {split.clients} clients, {split.examples:,} examples"
         if numbers.runs > 1:
-            title += f", mean ± deviation of {numbers.runs} seeds"
+            title += f"; mean ± deviation of {numbers.runs} seeds"
         table = Table(title=title, title_justify="left", title_style="bold")
-        compared = any(metric.alone is not None for metric in split.metrics)
-        for heading in ("", "federated", "client mean", "over clients ±", "worst 10 %", "worst client"):
-            table.add_column(heading, justify="right" if heading else "left")
-        for heading in ("alone", "pooled", "worse than alone") if compared else ():
-            table.add_column(heading, justify="right")
+        table.add_column("")
         for metric in split.metrics:
-            table.add_row(*_cells(metric, compared=compared))
+            table.add_column(metric.metric, justify="right")
+        rows = [_cells(metric) for metric in split.metrics]
+        for name in rows[0]:
+            if any(row[name] for row in rows):
+                table.add_row(name, *(row[name] or "–" for row in rows))
         console.print(table)
 
 
-def _cells(metric: MetricSummary, *, compared: bool) -> list[str]:
-    worst = metric.worst
-    cells = [
-        metric.metric,
-        _number(metric.overall),
-        _number(metric.client_mean),
-        _number(metric.client_std),
-        _number(metric.worst_decile),
-        f"{worst.name} {_number(worst.value)}" if worst is not None else "–",
-    ]
-    if compared:
-        comparison = metric.comparison
-        worse = "–"
-        if comparison is not None:
-            worse = f"{comparison.worse.mean:g} of {comparison.compared}"
-        cells += [_number(metric.alone), _number(metric.pooled), worse]
-    return cells
+def _cells(metric: MetricSummary) -> dict[str, str | None]:
+    worst, comparison = metric.worst, metric.comparison
+    worse = None
+    if comparison is not None:
+        names = ", ".join(comparison.names[:_NAMED])
+        more = ", …" if len(comparison.names) > _NAMED else ""
+        listed = f" ({names}{more})" if names else ""
+        worse = f"{comparison.worse.mean:g} of {comparison.compared}{listed}"
+    return {
+        "federated": _number(metric.overall),
+        "  mean over clients": _number(metric.client_mean),
+        "  deviation over clients": _number(metric.client_std),
+        "  worst tenth of clients": _number(metric.worst_decile),
+        "  worst client": None if worst is None else f"{worst.name} {_number(worst.value)}",
+        "each client alone": _number(metric.alone),
+        "all data pooled": _number(metric.pooled),
+        "worse off than alone": worse,
+    }
 
 
-def _number(value: Spread | None) -> str:
+def _number(value: Spread | None) -> str | None:
     if value is None or value.mean is None:
-        return "–"
+        return None
     return f"{value.mean:.3f}" if value.std is None else f"{value.mean:.3f} ± {value.std:.3f}"

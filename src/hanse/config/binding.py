@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 from hanse.core.errors import ConfigError, did_you_mean
-from hanse.local import CosineDecay, ExponentialDecay, Schedule, StepDecay
 from hanse.core.types import ServerOptimizer
+from hanse.local import CosineDecay, ExponentialDecay, Schedule, StepDecay
+from hanse.models import Execution
 from hanse.selection import Full, Participation, Poisson, Uniform
 from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
 
@@ -137,7 +138,7 @@ def named(name: str, known: Mapping[str, Component], where: str, base: Path) -> 
             why=f"{source} has no function {attribute!r}",
             instead=did_you_mean(attribute, public),
         )
-    return typing.cast(Component, function)
+    return typing.cast("Component", function)
 
 
 def absolute(name: str, base: Path) -> str:
@@ -166,25 +167,27 @@ def _try(value: Any, option: Any, where: str, base: Path) -> tuple[bool, Any]:  
     origin = typing.get_origin(option)
     if option in _TABLES:
         return _table(value, option, where, base)
+    if isinstance(option, type) and dataclasses.is_dataclass(option) and isinstance(value, dict):
+        return True, call(option, value, where, base)
+    if isinstance(value, bool):  # Python counts it among the integers
+        return option in (bool, Any), value
+    if option is float and isinstance(value, int):
+        return True, float(value)
+    if option is Path and isinstance(value, str):
+        return True, base / value
+    if origin in (list, tuple, Sequence, Iterable) and isinstance(value, list):
+        return True, tuple(value)
+    return _fits(value, option), None if option is type(None) else value
+
+
+def _fits(value: Any, option: Any) -> bool:  # noqa: ANN401 - any parameter
     if option is Any:
-        return True, value
-    if origin is Literal:
-        return value in typing.get_args(option), value
+        return True
+    if typing.get_origin(option) is Literal:
+        return value in typing.get_args(option)
     if option is type(None):
-        return value in ("all", "none"), None
-    if option is bool or isinstance(value, bool):
-        return isinstance(value, bool) and option is bool, value
-    if option is float:
-        return isinstance(value, int | float), float(value) if isinstance(value, int) else value
-    if option is Path:
-        return isinstance(value, str), base / value if isinstance(value, str) else value
-    if origin in (list, tuple, Sequence, Iterable) and not isinstance(value, str):
-        return isinstance(value, list), tuple(value) if isinstance(value, list) else value
-    if dataclasses.is_dataclass(option) and isinstance(value, Mapping):
-        return True, call(option, value, where, base)  # type: ignore[arg-type]  # a class is called
-    if isinstance(option, type):
-        return isinstance(value, option), value
-    return False, None
+        return value in ("all", "none")
+    return isinstance(option, type) and isinstance(value, option)
 
 
 def _table(value: Any, option: Any, where: str, base: Path) -> tuple[bool, Any]:  # noqa: ANN401
@@ -197,7 +200,7 @@ def _table(value: Any, option: Any, where: str, base: Path) -> tuple[bool, Any]:
         raise ConfigError(
             f"{where} = {dict(value)!r}",
             why=f"nothing says which {key} it is",
-            instead=f'{key} = one of: {", ".join(table)}',
+            instead=f"{key} = one of: {', '.join(table)}",
         )
     name = value[key]
     component = named(str(name), table, f"{where}.{key}", base)
@@ -208,10 +211,10 @@ def _table(value: Any, option: Any, where: str, base: Path) -> tuple[bool, Any]:
 def _hints(function: Component) -> dict[str, Any]:
     function = getattr(function, "func", function)  # of a functools.partial
     try:
-        target = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+        target = function.__init__ if inspect.isclass(function) else function
         # Annotations that a module imports for the type checker only are looked up here.
-        known = {t.__name__: t for t in _TABLES} | {"Sequence": Sequence, "Iterable": Iterable}
-        return typing.get_type_hints(target, localns={**known, "Path": Path})
+        known = {t.__name__: t for t in (*_TABLES, Execution, Sequence, Iterable, Path)}
+        return typing.get_type_hints(target, localns=known)
     except (NameError, TypeError):
         return {}
 

@@ -11,10 +11,9 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tomli_w
-from torch import nn
 
 from hanse import data as sources
 from hanse import models, strategies
@@ -31,9 +30,13 @@ from hanse.config.binding import (
 from hanse.core.errors import ConfigError, did_you_mean
 from hanse.data import Federation
 from hanse.experiment import Experiment
-from hanse.models import Execution
-from hanse.selection import Participation
 from hanse.strategy import Strategy
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hanse.models import Execution
+    from hanse.selection import Participation
 
 SOURCES: Mapping[str, Component] = {
     "digits": sources.digits,
@@ -61,6 +64,7 @@ METRICS: Mapping[str, Component] = {
     "accuracy": models.accuracy,
     "binary_accuracy": models.binary_accuracy,
 }
+_KNOWN = {"data": SOURCES, "model": MODELS, "strategy": STRATEGIES}
 _SECTIONS = ("name", "data", "model", "strategy", "run")
 
 
@@ -159,7 +163,7 @@ def read_experiment(path: Path) -> ExperimentFile:
         raise ConfigError(
             f"{path} is not TOML: {error}",
             why="experiment files are written in TOML (https://toml.io)",
-            instead="for example: [strategy] on a line, and name = \"fedavg\" on the next",
+            instead='for example: [strategy] on a line, and name = "fedavg" on the next',
         ) from error
     return ExperimentFile(content, path.resolve().parent)
 
@@ -221,7 +225,10 @@ def _model(
     options = _task_options(rest, base)
     function = named(name, MODELS, "model.name", base)
     known = inspect.signature(function).parameters
-    guesses = {"inputs": math.prod(federation.input_shape), "classes": len(federation.classes or ())}
+    guesses = {
+        "inputs": math.prod(federation.input_shape),
+        "classes": len(federation.classes or ()),
+    }
     for key, guess in guesses.items():
         if key in known and key not in rest and guess:
             rest[key] = guess
@@ -277,8 +284,7 @@ def _named(table: Mapping[str, Any], section: str, key: str) -> tuple[str, dict[
         raise ConfigError(
             f"[{section}] without {key!r}",
             why=f"nothing says which {section} it is",
-            instead=f'{key} = "…" (`hanse {"strategies" if section == "strategy" else "run --help"}`'
-            " lists them)",
+            instead=f'{key} = "…": {", ".join(_KNOWN[section])}, or your own "file.py:function"',
         )
     return str(table[key]), {k: v for k, v in table.items() if k != key}
 
@@ -287,8 +293,11 @@ def _written_out(
     function: Component, given: Mapping[str, Any], where: str, base: Path
 ) -> dict[str, Any]:
     """The values of a table with absolute paths, and the defaults of what was not given."""
-    paths = {k: v for k, v in arguments_given(function, given, where, base).items()
-             if isinstance(v, Path)}
+    paths = {
+        k: v
+        for k, v in arguments_given(function, given, where, base).items()
+        if isinstance(v, Path)
+    }
     found = {k: str(paths[k].resolve()) if k in paths else v for k, v in given.items()}
     for name, parameter in inspect.signature(function).parameters.items():
         if name in given or parameter.default in (parameter.empty, None):

@@ -50,7 +50,7 @@ class ParameterLayout:
 
     @classmethod
     def of_buffers(cls, module: nn.Module, local: Sequence[str] = ()) -> ParameterLayout:
-        """The floating-point buffers that a state dictionary holds (BatchNorm's running statistics).
+        """The floating-point buffers of a state dictionary (BatchNorm's running statistics).
 
         Integer buffers (counters) are neither averaged nor sent: a mean of counters means nothing.
         """
@@ -106,7 +106,10 @@ def check_patterns(module: nn.Module, local: Iterable[str]) -> None:
     Raises:
         ModelError: a pattern matches neither a trainable parameter nor a floating-point buffer.
     """
-    names = [*ParameterLayout.of_parameters(module).names, *ParameterLayout.of_buffers(module).names]
+    names = [
+        *ParameterLayout.of_parameters(module).names,
+        *ParameterLayout.of_buffers(module).names,
+    ]
     for pattern in local:
         if not fnmatch.filter(names, pattern):
             raise ModelError(

@@ -52,7 +52,7 @@ def derive(key: int | Key | Keys, *parts: int | str | NDArray[np.int64] | Keys) 
 
 
 def hash_grid(keys: Keys, counters: Keys) -> Keys:
-    """A 64-bit hash for each (key, counter) pair, broadcast: the raw bits of many streams at once."""
+    """A 64-bit hash for each (key, counter) pair, broadcast: the raw bits of many streams."""
     with np.errstate(over="ignore"):
         return mix(keys + (counters + np.uint64(1)) * _GOLDEN)
 

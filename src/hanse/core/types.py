@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from hanse.core.layout import ParameterLayout
     from hanse.core.rng import Key, Keys
 
@@ -110,7 +111,7 @@ class RoundContext:
     """
 
     number: int
-    key: Key
+    key: Key | Keys  # 0-d
     population: int
     expected: float
     cohort: int
@@ -160,7 +161,7 @@ class Broadcast(NamedTuple):
         return self._replace(extra={**self.extra, **extra})
 
 
-# --------------------------------------------------------------------------- the parts of a strategy
+# --------------------------------------------------------------------- the parts of a strategy
 Scalar = float | Tensor
 """A number; as a 0-d tensor it may change between replays of a recorded graph."""
 
@@ -171,7 +172,9 @@ class Gradient(Protocol):
     def __call__(self, at: Tensor) -> Tensor:
         """The gradient of each client's batch loss at `at` `[K, P]`, as a new `[K, P]`."""
 
-    def add_to(self, target: Tensor, at: Tensor, *, scale: Scalar = 1.0, keep: Scalar = 1.0) -> None:
+    def add_to(
+        self, target: Tensor, at: Tensor, *, scale: Scalar = 1.0, keep: Scalar = 1.0
+    ) -> None:
         """`target = keep * target + scale * gradient(at)`, in place; `target` may be `at`."""
 
 
@@ -220,7 +223,7 @@ class LocalTraining(Layer, Protocol):
 
     @property
     def passes(self) -> tuple[Any, ...]:
-        """How the data is walked through (`hanse.data.Epochs`, `Steps`, `FullGradient`), in order."""
+        """How the data is walked through: `hanse.data.Epochs`, `Steps` or `FullGradient` each."""
 
     def start(
         self, broadcast: Broadcast, memory: Memory, client: ClientContext

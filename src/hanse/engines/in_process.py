@@ -100,7 +100,9 @@ class InProcess:
             direction: `[S]`, the previous round's mean update, to measure drift against.
         """
         measured, total, kept = _Measured(direction), Tree(strategy.aggregation.merge), []
-        with torch.random.fork_rng(devices=[]):  # modules that draw numbers must not move the user's
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # modules that draw numbers must not move the user's
             for number, result in enumerate(self._blocks(strategy, broadcast, cohort, memory)):
                 measured.add(result)
                 accepted = _accepted(result)
@@ -194,8 +196,10 @@ class _Measured:
         inverse = torch.where(norms > 0, 1 / norms, 0.0)
         self._units += inverse @ delta
         self._moving += int((norms > 0).sum())
-        cosine = torch.full_like(norms, torch.nan) if self._unit is None else (
-            (delta @ self._unit) * inverse
+        cosine = (
+            torch.full_like(norms, torch.nan)
+            if self._unit is None
+            else ((delta @ self._unit) * inverse)
         )
         norms = torch.where(result.finite, norms, torch.nan)
         self._finite.append(result.finite.numpy())
@@ -223,6 +227,6 @@ class _Measured:
     def pairwise_cosine(self) -> float:
         # |sum of unit vectors|^2 = n + n (n - 1) * mean cosine between two of them
         n = self._moving
-        if n < 2:  # noqa: PLR2004 - a pair
+        if n < 2:
             return float("nan")
         return (float(self._units.square().sum()) - n) / (n * (n - 1))

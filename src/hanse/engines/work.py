@@ -70,4 +70,3 @@ class BlockWork:
         # The weights of a full gradient add up to one over all its steps, others' in each step.
         loss = self._losses if isinstance(first, FullGradient) else self._losses / taken
         return Facts(steps=taken, loss=loss)
-

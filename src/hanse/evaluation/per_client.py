@@ -139,7 +139,7 @@ def _chunk(
         write(module, task.layout, models.params[group[0]], task.buffers, models.buffers[group[0]])
         sizes = block.sizes[group]
         rows = torch.from_numpy(rows_of(block.starts[group], sizes))
-        outputs = torch.cat([module(block.fields["x"][part]) for part in rows.split(_ROWS)])
+        outputs = torch.cat([module(block.fields["x"][part]) for part in torch.split(rows, _ROWS)])
         targets = block.fields["y"][rows]
         for name, function in functions.items():
             found[name].append(_by_client(function, outputs, targets, sizes))
@@ -153,7 +153,7 @@ def _by_client(
     bounds = [int(size) for size in sizes]
     first = function(outputs[: bounds[0]], targets[: bounds[0]])
     if first.dim() == 0:  # of all a client's examples at once
-        pairs = zip(outputs.split(bounds), targets.split(bounds), strict=True)
+        pairs = zip(torch.split(outputs, bounds), torch.split(targets, bounds), strict=True)
         return torch.stack([function(o, t).double() for o, t in pairs])
     values = function(outputs, targets).double()
     owner = torch.repeat_interleave(torch.arange(len(bounds)), torch.tensor(bounds))

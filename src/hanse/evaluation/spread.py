@@ -61,7 +61,7 @@ def spread(metric: str, values: NDArray[np.float64], examples: NDArray[np.int64]
 def worse_than(
     metric: str, values: NDArray[np.float64], other: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """`[n]`: where `values` are worse than `other`, client by client; NaN is worse than a number."""
+    """`[n]`: where `values` are worse than `other`; NaN is worse than any number."""
     sign = 1.0 if lower_is_better(metric) else -1.0
     ours, theirs = (np.where(np.isnan(v), np.inf, sign * v) for v in (values, other))
     return ours > theirs

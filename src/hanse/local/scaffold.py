@@ -57,7 +57,7 @@ class ScaffoldSGD(LocalTraining):
                 why="the paper has two ways to renew a client's control variate",
                 instead="option=2 (free), or option=1 (a full gradient a round, more accurate)",
             )
-        if self.option == 2 and self.optimizer.momentum:  # noqa: PLR2004 - the paper's number
+        if self.option == 2 and self.optimizer.momentum:
             raise StrategyError(
                 f"SCAFFOLD option 2 with local momentum={self.optimizer.momentum}",
                 why="its control variate divides the distance by steps * lr, which holds for plain "

@@ -8,7 +8,6 @@ their exact batches.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -21,6 +20,8 @@ from hanse.core.errors import HanseError, ModelError
 from hanse.core.rng import derive
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from hanse.core.layout import ParameterLayout
     from hanse.core.rng import Keys
     from hanse.core.types import Scalar
@@ -101,14 +102,17 @@ class BoundGradient:
         self.add_to(result, at)
         return result
 
-    def add_to(self, target: Tensor, at: Tensor, *, scale: Scalar = 1.0, keep: Scalar = 1.0) -> None:
+    def add_to(
+        self, target: Tensor, at: Tensor, *, scale: Scalar = 1.0, keep: Scalar = 1.0
+    ) -> None:
         """`target = keep * target + scale * gradient(at)`, in place."""
         for rows, gradients, losses in self._executor.gradients(self._batch, at):
             views = self._views(target[rows])
             with torch.no_grad():
                 if not (isinstance(keep, float) and keep == 1.0):
-                    torch._foreach_mul_(views, keep)  # noqa: SLF001 - what torch.optim uses
-                torch._foreach_add_(views, gradients, alpha=scale)  # noqa: SLF001 - as above
+                    torch._foreach_mul_(views, keep)
+                # The type checker does not know that a 0-d tensor is a number too.
+                torch._foreach_add_(views, gradients, alpha=scale)  # type: ignore[arg-type]
                 if self._losses is not None:
                     self._losses[rows] += losses
         self._losses = None
@@ -123,7 +127,7 @@ class ViewCache:
         self._known: dict[tuple[int, int, int], list[Tensor]] = {}
 
     def __call__(self, flat: Tensor) -> list[Tensor]:
-        """The views of `flat` `[k, P]`; an entry keeps its memory alive, so addresses are unique."""
+        """The views of `flat` `[k, P]`; an entry keeps memory alive, so addresses are unique."""
         key = (flat.data_ptr(), len(flat), flat.stride(0))
         views = self._known.get(key)
         if views is None:
@@ -187,7 +191,9 @@ class ModuleExecutor:
             count = int(batch.counts[row])
             x, y, weights = batch.x[row, :count], batch.y[row, :count], batch.weights[row, :count]
             loss = _weighted(self._loss, self._forward(x), y, weights, exact=True)
-            found = torch.autograd.grad(loss, self._params, allow_unused=True, materialize_grads=True)
+            found = torch.autograd.grad(
+                loss, self._params, allow_unused=True, materialize_grads=True
+            )
             yield slice(row, row + 1), [g.unsqueeze(0) for g in found], loss.detach().reshape(1)
 
     def _forward(self, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name everyone uses
+import torch.nn.functional as F
 from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -13,7 +13,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 returns a 0-d mean instead; it is then given each client's exact batches, one client at a time."""
 
 Metric = Callable[[Tensor, Tensor], Tensor]
-"""`(outputs [n, ...], targets [n, ...]) -> [n]` per example, or 0-d for all examples of a client."""
+"""`(outputs [n, ...], targets [n, ...]) -> [n]` per example, or 0-d for all of a client's."""
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -232,8 +232,7 @@ def _bars(table: ClientTable) -> Figure:
     legend = [Key("Federated", "federated", "bar")]
     legend += [Key(name, style, "tick") for _, style, name in marks]
     cells = tuple(
-        (row.name, *(_writer(table)(getattr(row, key)) for key, *_ in table.kinds))
-        for row in shown
+        (row.name, *(_writer(table)(getattr(row, key)) for key, *_ in table.kinds)) for row in shown
     )
     head = ("Client", *(name for *_, name in table.kinds))
     return Figure(
@@ -277,8 +276,13 @@ def _scatter(table: ClientTable) -> Figure:
     if many:
         head: tuple[str, ...] = ("Examples", "Clients", "10 %", "Median", "90 %")
         cells: tuple[tuple[str, ...], ...] = tuple(
-            (f"{ten.fewest:,.0f} to {ten.most:,.0f}", whole(ten.clients), write(ten.low),
-             write(ten.median), write(ten.high))
+            (
+                f"{ten.fewest:,.0f} to {ten.most:,.0f}",
+                whole(ten.clients),
+                write(ten.low),
+                write(ten.median),
+                write(ten.high),
+            )
             for ten in tenths(points)
         )
     else:

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hanse.report.charts import LineChart, Rule, Series, lines
-from hanse.report.figure import MOST_ROWS, TENTH_IS_SEVERAL, Figure, Key, Table, share_bounds, tick_format
+from hanse.report.figure import (
+    MOST_ROWS,
+    TENTH_IS_SEVERAL,
+    Figure,
+    Key,
+    Table,
+    share_bounds,
+    tick_format,
+)
 from hanse.report.quantities import finite, thin
 from hanse.report.records import LOSS
 from hanse.report.words import NARROW_SPACE, clients, metric_name, number, quantity
@@ -108,7 +116,7 @@ def _metric_figure(experiment: Experiment, split: SplitSummary, metric: str) -> 
     drawn = [line for line in drawn if any(line.values(at) for at in line.rounds())]
     if not drawn:
         return None
-    nouns = dict(experiment.first.info.data.nouns)
+    nouns = experiment.first.info.data.nouns
     who = clients(split.split, split.clients, nouns)
     kind = "held-out " if split.split == "test" else ""
     caption = f"On the {kind}{nouns['examples']} of {who}."
@@ -197,9 +205,7 @@ def drift_figures(experiment: Experiment) -> list[Figure]:
     return [figure for figure in found if figure is not None]
 
 
-def _drift(
-    key: str, title: str, drawn: list[_Line], *, caption: str, log_y: bool
-) -> Figure | None:
+def _drift(key: str, title: str, drawn: list[_Line], *, caption: str, log_y: bool) -> Figure | None:
     """A figure of updates over rounds; None without any value."""
     kept = [line for line in drawn if any(line.values(at) for at in line.rounds())]
     if not kept:
@@ -262,7 +268,9 @@ def _figure(
         drawing=lines(chart),
         table=Table(
             head=("Round", *(line.name for line in drawn)),
-            rows=tuple((str(at), *(_cell(line.values(at), write) for line in drawn)) for at in kept),
+            rows=tuple(
+                (str(at), *(_cell(line.values(at), write) for line in drawn)) for at in kept
+            ),
             note=f"{left_out:,} rounds between these are left out." if left_out else "",
         ),
         places=tuple(float(at) for at in kept),

@@ -43,10 +43,11 @@ def label_map(data: DataInfo) -> Figure | None:
         notes.append(f"The first {len(rows)} of {len(counts):,} clients.")
     if cut:
         notes.append(f"The {len(kept)} most frequent of {len(classes)} classes, and all others.")
-    caption = " ".join(
-        ["The stronger the colour, the larger the class’s share of the client’s examples; "
-         "a shade begins at the share beside it.", *notes]
+    shades = (
+        "The stronger the colour, the larger the class’s share of the client’s examples; "
+        "a shade begins at the share beside it."
     )
+    caption = " ".join([shades, *notes])
     chart = HeatMap(
         key="labels",
         title="Training examples by client and class",
@@ -55,9 +56,9 @@ def label_map(data: DataInfo) -> Figure | None:
         columns=tuple(columns),
         shares=tuple(tuple(cell / (sum(row) or 1) for cell in row) for row in rows),
     )
-    legend = (Key("none", "heat-0", "cell"), Key("some", "heat-1", "cell")) + tuple(
-        Key(f"{100 * shade_from(step):.0f}{NARROW_SPACE}%", f"heat-{step}", "cell")
-        for step in range(2, STEPS)
+    begins = [f"{100 * shade_from(step):.0f}{NARROW_SPACE}%" for step in range(2, STEPS)]
+    legend = tuple(
+        Key(name, f"heat-{step}", "cell") for step, name in enumerate(["none", "some", *begins])
     )
     cells = tuple(
         (shorten(name, 40), *(whole(cell) for cell in row), whole(sum(row)))

@@ -139,7 +139,7 @@ class Fields:
             self.fail(key, "a number or null")
         return float(value) if math.isfinite(value) else None
 
-    def object(self, key: str) -> Fields | None:
+    def inner(self, key: str) -> Fields | None:
         """An object; None for null or nothing."""
         value = self.values.get(key)
         return None if value is None else Fields.of(value, f"{self.where}: {key!r}")

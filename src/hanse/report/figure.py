@@ -63,7 +63,6 @@ class Figure:
         drawing: the chart.
         table: its numbers.
         places: the horizontal value of each row of `table`, where the pointer may look it up.
-        broad: whether it takes the whole width of the page.
     """
 
     key: str
@@ -73,7 +72,6 @@ class Figure:
     drawing: Drawing
     table: Table
     places: tuple[float, ...] = ()
-    broad: bool = False
 
 
 def tick_format(metric: str) -> Callable[[float], str]:

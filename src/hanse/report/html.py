@@ -122,7 +122,7 @@ def render(experiment: Experiment) -> str:
 def _facts(experiment: Experiment, summary: Summary) -> list[str]:
     """The line below the title."""
     info = experiment.first.info
-    nouns = dict(info.data.nouns)
+    nouns = info.data.nouns
     found = [info.strategy, info.setting, info.data.name]
     if info.data.population:
         found.append(clients("test", info.data.population, nouns))
@@ -221,4 +221,6 @@ def _quoted(experiment: Experiment, run: RunRecord) -> str:
     folder = experiment.path.resolve()
     place = run.path.resolve().relative_to(folder.parent) / "config.toml"
     text = place.as_posix()
-    return text if text.replace("/", "").replace("-", "").replace(".", "").isalnum() else f'"{text}"'
+    return (
+        text if text.replace("/", "").replace("-", "").replace(".", "").isalnum() else f'"{text}"'
+    )

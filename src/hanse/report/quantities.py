@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 Number = float | None
 
@@ -118,30 +123,27 @@ def client_stats(values: Sequence[Number], clients: Sequence[int]) -> ClientStat
         values: the metric of K clients.
         clients: the K clients, in the same order.
     """
-    pairs = [
-        (value, client)
-        for value, client in zip(values, clients, strict=True)
-        if value is not None and math.isfinite(value)
-    ]
-    if not pairs:
+    found = np.array(values, dtype=np.float64)  # None becomes NaN
+    kept = np.flatnonzero(np.isfinite(found))
+    if kept.size == 0:
         return None
-    ordered = sorted(value for value, _ in pairs)
-    count = len(ordered)
-    tenth = max(1, count // 10)
-    middle = math.fsum(ordered) / count
+    found = found[kept]
+    ordered = np.sort(found)
+    tenth = max(1, found.size // 10)
+    low, q10, median, q90, high = np.quantile(ordered, [0.0, 0.1, 0.5, 0.9, 1.0]).tolist()
     return ClientStats(
-        count=count,
-        mean=middle,
-        std=math.sqrt(math.fsum((value - middle) ** 2 for value in ordered) / count),
-        low=ordered[0],
-        low_decile=math.fsum(ordered[:tenth]) / tenth,
-        q10=quantile(ordered, 0.1),
-        median=quantile(ordered, 0.5),
-        q90=quantile(ordered, 0.9),
-        high_decile=math.fsum(ordered[-tenth:]) / tenth,
-        high=ordered[-1],
-        lowest=min(pairs, key=lambda pair: pair[0])[1],
-        highest=max(pairs, key=lambda pair: pair[0])[1],
+        count=found.size,
+        mean=float(found.mean()),
+        std=float(found.std()),
+        low=low,
+        low_decile=float(ordered[:tenth].mean()),
+        q10=q10,
+        median=median,
+        q90=q90,
+        high_decile=float(ordered[-tenth:].mean()),
+        high=high,
+        lowest=clients[kept[found.argmin()]],
+        highest=clients[kept[found.argmax()]],
     )
 
 

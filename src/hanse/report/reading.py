@@ -102,9 +102,9 @@ def _info(fields: Fields) -> RunInfo:
     if status not in get_args(Status):
         fields.fail("status", "one of " + ", ".join(get_args(Status)))
     empty = Fields({}, fields.where)
-    setting = fields.object("setting") or empty
-    engine = fields.object("engine") or empty
-    directions = fields.object("directions") or empty
+    setting = fields.inner("setting") or empty
+    engine = fields.inner("engine") or empty
+    directions = fields.inner("directions") or empty
     lower = {name for name in directions.values if directions.text(name) == "lower"}
     return RunInfo(
         name=fields.text("name", "run", _NAME),
@@ -124,7 +124,7 @@ def _info(fields: Fields) -> RunInfo:
         parameters=fields.whole("parameters"),
         buffers=fields.whole("buffers"),
         warnings=fields.texts("warnings", _LONG)[:_LIST],
-        data=_data(fields.object("data") or empty),
+        data=_data(fields.inner("data") or empty),
         status=cast("Status", status),
         advice=fields.text("advice", most=_LONG) or None,
         seconds=fields.number("seconds"),
@@ -151,7 +151,7 @@ def _data(fields: Fields) -> DataInfo:
     for key, values in (("clients", clients), ("train_sizes", sizes), ("label_counts", counts)):
         if values is not None and len(values) != count:
             fields.fail(key, f"a list of {count} items, one for each client")
-    nouns = fields.object("nouns") or Fields({}, fields.where)
+    nouns = fields.inner("nouns") or Fields({}, fields.where)
     return DataInfo(
         name=fields.text("name", most=_NAME),
         attribution=fields.text("attribution", most=_LONG),
@@ -179,7 +179,7 @@ def _rounds(path: Path, data: DataInfo) -> tuple[RoundRow, ...]:
 
 def _round(fields: Fields, data: DataInfo) -> RoundRow:
     """A line of `metrics.jsonl`."""
-    drift = fields.object("drift") or Fields({}, fields.where)
+    drift = fields.inner("drift") or Fields({}, fields.where)
     dropped: list[Dropped] = []
     for entry in fields.objects("dropped"):
         client = entry.needed_whole("client")
@@ -187,7 +187,7 @@ def _round(fields: Fields, data: DataInfo) -> RoundRow:
         dropped.append(Dropped(client, name, entry.text("reason", "no reason given", _NAME)))
     metrics: dict[str, Mapping[str, Number]] = {}
     for split in get_args(Split):
-        values = fields.object(split)
+        values = fields.inner(split)
         if values is not None:
             metrics[split] = {clean(name, 60): values.number(name) for name in values.values}
     return RoundRow(
@@ -208,7 +208,7 @@ def _client_values(fields: Fields, round_: int | None) -> ClientValues:
     """The clients, examples and metrics of an object, equally long."""
     clients = fields.wholes("clients")
     examples = fields.wholes("examples")
-    metrics = fields.object("metrics") or Fields({}, fields.where)
+    metrics = fields.inner("metrics") or Fields({}, fields.where)
     values = {clean(name, 60): metrics.numbers(name) for name in metrics.values}
     if any(len(row) != len(clients) for row in (examples, *values.values())):
         fields.fail("clients", "as long as examples and as every list of metrics")
@@ -240,9 +240,9 @@ def _baselines(path: Path) -> dict[str, dict[str, ClientValues]]:
     fields = parse(file.read_bytes(), str(file))
     found: dict[str, dict[str, ClientValues]] = {}
     for kind in ("local", "pooled", "federated"):
-        splits = fields.object(kind)
+        splits = fields.inner(kind)
         for split in get_args(Split):
-            values = splits.object(split) if splits else None
+            values = splits.inner(split) if splits else None
             if values is not None:
                 found.setdefault(kind, {})[split] = _client_values(values, None)
     return found
@@ -270,9 +270,10 @@ class _Evaluations:
             values = _without_accidents(values)
         curve = self.curves.setdefault(split, {})
         # As in metrics.jsonl: what a resumed run writes again replaces what was there.
-        for stale in [known for known in curve if known >= round_]:
-            del curve[stale]
-            self._trained.pop(stale, None) if split == "train" else None
+        while curve and next(reversed(curve)) >= round_:
+            stale, _ = curve.popitem()
+            if split == "train":
+                del self._trained[stale]
         stats = {
             metric: found
             for metric, row in values.metrics.items()

@@ -172,7 +172,8 @@ def summarise(experiment: Experiment) -> Summary:
 
 def _split(experiment: Experiment, split: Split) -> SplitSummary:
     """The summary of one split."""
-    values = next((found for run in experiment.runs if (found := run.federated(split))), None)
+    known = [run.federated(split) for run in experiment.runs]
+    values = next((found for found in known if found is not None), None)
     return SplitSummary(
         split=split,
         clients=len(values.clients) if values else 0,
@@ -250,7 +251,9 @@ def _comparison(
         gain = {client: ours[client] - theirs[client] for client in ours if client in theirs}
         if not gain:
             continue
-        harm = {client: g if lower else -g for client, g in gain.items() if (g if lower else -g) > 0}
+        harm = {
+            client: g if lower else -g for client, g in gain.items() if (g if lower else -g) > 0
+        }
         compared = compared or len(gain)
         worse.append(float(len(harm)))
         gains.append(mean(gain.values()))

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 from hanse.report.figure import TENTH_IS_SEVERAL, Table
 from hanse.report.words import (
+    NARROW_SPACE,
     clients,
     count,
     difference,
     listed,
     metric_name,
     named,
-    shorten,
     spread,
-    whole,
     width,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hanse.report.quantities import Spread
     from hanse.report.records import Experiment
     from hanse.report.summaries import MetricSummary, SplitSummary, Summary
 
@@ -35,10 +35,11 @@ _Found = tuple["SplitSummary", "MetricSummary"]
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure to remember: what it is, the number, and a line below it."""
+    """A figure to remember: what it is, the number, ± over seeds, and a line below it."""
 
     name: str
     value: str
+    deviation: str
     note: str
 
 
@@ -106,7 +107,9 @@ def _quality(
     if summary.status == "finished":
         return f"{start}, {model}."
     if summary.status == "diverged":
-        return f"{start}. In the last evaluation with finite numbers{_at(experiment, found)}, {model}."
+        return (
+            f"{start}. In the last evaluation with finite numbers{_at(experiment, found)}, {model}."
+        )
     return f"{start}. So far, {model}."
 
 
@@ -141,13 +144,15 @@ def _alone(found: list[_Found], nouns: Mapping[str, str]) -> list[str]:
             continue
         mean = difference(metric.metric, against.gain.mean)
         if split.clients == 1:
-            return [f"Training alone makes a difference of {mean}."] if against.gain.mean else []
+            return [f"The difference to training alone is {mean}."]
         many = "None" if against.worse.mean == 0 else count(against.worse)
         does = "does" if against.worse.mean <= 1 else "do"
-        names = [named(name, _NAME) for name in against.names]
+        names = listed(against.names, write=lambda name: named(name, _NAME))
         return [
-            f"{many} of the {against.compared:,} training {nouns['clients']} {does} worse than by "
-            f"training alone{': ' + listed(names) if names else ''} (mean difference {mean})."
+            (
+                f"{many} of the {against.compared:,} training {nouns['clients']} {does} worse "
+                f"than by training alone{': ' + names if names else ''} (mean difference {mean})."
+            )
         ]
     return []
 
@@ -166,38 +171,54 @@ def _pooled(found: list[_Found]) -> list[str]:
 
 def tiles(summary: Summary, nouns: Mapping[str, str]) -> list[Tile]:
     """The figures to remember: up to four for each split."""
-    found = []
-    for split in summary.splits:
-        if not split.metrics:
-            continue
-        metric = split.metrics[0]
-        kind, unit = _KIND[split.split], metric.metric
-        others = [
-            f"{label} {spread(unit, value)}"
-            for label, value in (("alone", metric.alone), ("pooled", metric.pooled))
-            if value is not None
-        ]
-        note = " · ".join(others) or f"{split.examples:,} {nouns['examples']}"
-        name = f"{metric_name(unit)}, {kind} {nouns['clients']}"
-        found.append(Tile(name, spread(unit, metric.overall), note))
-        if split.clients <= 1 or metric.worst is None:
-            continue
-        worst = shorten(metric.worst.name, _NAME)
-        found.append(Tile(f"Worst {kind} {nouns['client']}", spread(unit, metric.worst.value), worst))
+    return [
+        tile for split in summary.splits if split.metrics for tile in _split_tiles(split, nouns)
+    ]
+
+
+def _split_tiles(split: SplitSummary, nouns: Mapping[str, str]) -> list[Tile]:
+    """The figures to remember of one split."""
+    metric = split.metrics[0]
+    kind, unit, against = _KIND[split.split], metric.metric, metric.comparison
+    others = [
+        f"{label} {spread(unit, value)}"
+        for label, value in (("alone", metric.alone), ("pooled", metric.pooled))
+        if value is not None
+    ]
+    note = " · ".join(others) or f"{split.examples:,} {nouns['examples']}"
+    found = [_tile(f"{metric_name(unit)}, {kind} {nouns['clients']}", unit, metric.overall, note)]
+    if split.clients > 1 and metric.worst is not None:
+        name = named(metric.worst.name, _NAME)
+        found.append(_tile(f"Worst {kind} {nouns['client']}", unit, metric.worst.value, name))
         if split.clients >= TENTH_IS_SEVERAL:
             tenth = f"mean of the {split.clients // 10:,} served worst"
-            found.append(Tile("Worst decile", spread(unit, metric.worst_decile), tenth))
-        against = metric.comparison
-        if against is None or split.clients < TENTH_IS_SEVERAL:
+            found.append(_tile("Worst decile", unit, metric.worst_decile, tenth))
+        else:
             middle = f"standard deviation, mean {spread(unit, metric.client_mean)}"
-            found.append(
-                Tile(f"Spread over {nouns['clients']}", width(unit, metric.client_std), middle)
-            )
-        if against is not None:
-            many = f"{count(against.worse)} of {against.compared:,}"
-            mean = f"mean difference {difference(unit, against.gain.mean)}"
-            found.append(Tile(_TILE_ALONE[split.split], many, mean))
+            deviation = width(unit, metric.client_std)
+            found.append(Tile(f"Spread over {nouns['clients']}", *_parted(deviation), middle))
+    if split.clients > 1 and against is not None:
+        value = f"{count(against.worse)} of {against.compared:,}"
+        mean = f"mean difference {difference(unit, against.gain.mean)}"
+        found.append(Tile(_TILE_ALONE[split.split], value, "", mean))
+    elif split.metrics[-1] is not metric:
+        loss = split.metrics[-1]
+        found.append(_tile(metric_name(loss.metric), loss.metric, loss.overall, "all examples"))
     return found
+
+
+def _tile(name: str, metric: str, value: Spread | None, note: str) -> Tile:
+    """A tile of a value over seeds."""
+    return Tile(name, *_parted(spread(metric, value)), note)
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """`86.9 ± 4.2 %` as its value, `86.9 %`, and its deviation, `± 4.2`."""
+    value, sign, deviation = text.partition("\u00a0±\u00a0")
+    if not sign:
+        return text, ""
+    number_, space, unit = deviation.partition(NARROW_SPACE)
+    return f"{value}{space}{unit}", f"± {number_}"
 
 
 def numbers(summary: Summary) -> Table:
@@ -226,9 +247,7 @@ def numbers(summary: Summary) -> Table:
             "Alone", "Pooled")  # fmt: skip
     empty = [place for place in (6, 7) if all(row[place] == "–" for row in rows)]
     kept = [place for place in range(len(head)) if place not in empty]
-    several = (
-        f"Mean ± standard deviation over {summary.runs} seeds. " if summary.runs > 1 else ""
-    )
+    several = f"Mean ± standard deviation over {summary.runs} seeds. " if summary.runs > 1 else ""
     note = several + (
         "“All examples” weighs clients by their examples, “client mean” counts each once; the "
         "worst decile is the mean over the tenth of the clients served worst (at least one)."

@@ -6,10 +6,10 @@ import math
 import unicodedata
 from typing import TYPE_CHECKING
 
-from hanse.report.quantities import Spread
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from hanse.report.quantities import Spread
 
 NARROW_SPACE = "\u202f"
 NOTHING = "–"
@@ -41,7 +41,7 @@ def number(value: float | None) -> str:
     elif size >= 1000:
         text = f"{value:,.0f}"
     else:
-        text = f"{value:.{1 if size >= 100 else 2 if size >= 10 else 3}f}"  # noqa: PLR2004
+        text = f"{value:.{1 if size >= 100 else 2 if size >= 10 else 3}f}"
     return minus(text)
 
 
@@ -99,7 +99,7 @@ def duration(seconds: float | None) -> str:
     """Wall-clock time."""
     if seconds is None:
         return NOTHING
-    if seconds < 60:  # noqa: PLR2004
+    if seconds < 60:
         return f"{seconds:.1f}{NARROW_SPACE}s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -113,9 +113,11 @@ def minus(text: str) -> str:
     return "−" + text[1:] if text.startswith("-") else text
 
 
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Names in a sentence: `a, b and 3 more`."""
-    shown = list(names[:most])
+def listed(
+    names: Sequence[str], most: int = 5, write: Callable[[str], str] = lambda name: name
+) -> str:
+    """Names in a sentence: `a, b and 3 more`, each as `write` makes it."""
+    shown = [write(name) for name in names[:most]]
     rest = len(names) - len(shown)
     if rest:
         return ", ".join(shown) + f" and {rest:,} more"
@@ -134,7 +136,7 @@ def shorten(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
-def clients(split: str, many: int, nouns: dict[str, str]) -> str:
+def clients(split: str, many: int, nouns: Mapping[str, str]) -> str:
     """How many clients of a split: `7 training clients`."""
     noun = nouns["client" if many == 1 else "clients"]
     return f"{many:,} {_SPLIT_CLIENTS[split]} {noun}"

@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +24,7 @@ from hanse.storage.files import fsync_directory, read_json, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -33,9 +33,7 @@ _NAME = re.compile(r"round-(\d{6,})")
 _KEPT = 2  # the last one, and the one before in case the disk loses the last
 
 
-def write_checkpoint(
-    folder: Path, state: FederationState, fingerprint: Mapping[str, Any]
-) -> Path:
+def write_checkpoint(folder: Path, state: FederationState, fingerprint: Mapping[str, Any]) -> Path:
     """Write a state; older checkpoints but one are removed afterwards.
 
     Args:
@@ -106,7 +104,9 @@ def read_checkpoint(path: Path, fingerprint: Mapping[str, Any] | None) -> Federa
         raise _damaged(path, "state.safetensors is missing") from error
     found = hashlib.sha256(raw).hexdigest()
     if found != about.get("sha256"):
-        raise _damaged(path, f"state.safetensors has the SHA-256 {found[:16]}…, not the recorded one")
+        raise _damaged(
+            path, f"state.safetensors has the SHA-256 {found[:16]}…, not the recorded one"
+        )
     try:
         return unflatten_state(load(raw), int(about["round"]))
     except (SafetensorError, KeyError, ValueError) as error:

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hanse.core.errors import RunError
@@ -23,6 +22,7 @@ from hanse.storage.files import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from hanse.round import FederationState
 
@@ -90,9 +90,7 @@ class RunDirectory:
         """Change some entries of `run.json`."""
         self.write_about({**self.about(), **changes})
 
-    def append(
-        self, metrics: Mapping[str, Any], clients: Iterable[Mapping[str, Any]]
-    ) -> None:
+    def append(self, metrics: Mapping[str, Any], clients: Iterable[Mapping[str, Any]]) -> None:
         """Record a round."""
         append_lines(self.path / "clients.jsonl", clients)
         append_lines(self.path / "metrics.jsonl", [metrics])

@@ -45,4 +45,6 @@ def fedsgd(
             instead="one of them: fedsgd(lr=0.1), or fedsgd(server=ServerAdam(lr=0.01))",
         )
     local = FullGradientStep(FullGradient(chunk))
-    return Strategy(local, layers=(Weighted(weighting),), server=server or ServerSGD(0.1 if lr is None else lr))
+    return Strategy(
+        local, layers=(Weighted(weighting),), server=server or ServerSGD(0.1 if lr is None else lr)
+    )

@@ -105,10 +105,7 @@ def _vertical(chart: LineChart, top: float, bottom: float) -> Scale:
     values += [edge for series in chart.series for _, *edges in series.band for edge in edges]
     values += [rule.value for rule in chart.rules]
     log = (
-        chart.log_y
-        and bool(values)
-        and min(values) > 0
-        and max(values) / min(values) > _LOG_RATIO
+        chart.log_y and bool(values) and min(values) > 0 and max(values) / min(values) > _LOG_RATIO
     )
     low, high = domain(values, log=log)
     floor, ceiling = chart.bounds
@@ -166,9 +163,7 @@ def _decimate(points: tuple[tuple[float, Number], ...]) -> list[tuple[float, Num
     kept: list[tuple[float, Number]] = []
     size = -(-len(points) // _BUCKETS)
     for start in range(0, len(points), size):
-        stretch = [
-            (value, at) for at, value in points[start : start + size] if value is not None
-        ]
+        stretch = [(value, at) for at, value in points[start : start + size] if value is not None]
         if not stretch:
             kept.append((points[start][0], None))
             continue

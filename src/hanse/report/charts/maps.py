@@ -76,7 +76,7 @@ def _cells(
 ) -> None:
     """One path for each shade: thousands of cells would otherwise be thousands of elements."""
     paths: list[list[str]] = [[] for _ in range(STEPS)]
-    wide, high = num(column - (1 if column > 6 else 0)), num(row - 1)  # noqa: PLR2004
+    wide, high = num(column - (1 if column > 6 else 0)), num(row - 1)
     for r, shares in enumerate(chart.shares):
         for c, share in enumerate(shares):
             corner = f"M{num(left + column * c)} {num(top + row * r)}"

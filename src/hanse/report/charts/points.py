@@ -169,22 +169,31 @@ def _strip(chart: Strip, width: int) -> Element:
 def _swarm(root: Element, row: StripRow, x: Scale, top: float) -> None:
     """Dots that make room for each other, as far as the row is high."""
     middle = top + 20 + (_ROW - 26) / 2
-    room = (_ROW - 26) / 2 - _RADIUS
+    radius = _radius(len(row.points))
+    room = (_ROW - 26) / 2 - radius
     placed: list[tuple[float, float]] = []
-    step = _RADIUS / 2
+    step = radius / 2
     # Candidates for the height, nearest to the middle first, in turn above and below.
     offsets = [0.0] + [s * k * step for k in range(1, int(room / step) + 1) for s in (-1, 1)]
     for point in sorted(row.points, key=lambda point: (point.x, point.tip)):
         at = x(point.x)
-        near = [(px, py) for px, py in placed[-80:] if at - px < 2 * _RADIUS]
-        offset = next(
-            (o for o in offsets if all(math.hypot(at - px, o - py) >= 2 * _RADIUS for px, py in near)),
-            offsets[len(placed) % len(offsets)],
-        )  # fmt: skip
+        near = [(px, py) for px, py in placed[-80:] if at - px < 2 * radius]
+        free = (
+            offset
+            for offset in offsets
+            if all(math.hypot(at - px, offset - py) >= 2 * radius for px, py in near)
+        )
+        # Where a column is full, dots lie on each other, spread over its height.
+        offset = next(free, offsets[len(placed) % len(offsets)])
         placed.append((at, offset))
         style = f"mark dot {point.style or row.style}"
-        dot = add(root, "circle", style, cx=at, cy=middle + offset, r=_RADIUS - 0.5)
+        dot = add(root, "circle", style, cx=at, cy=middle + offset, r=radius - 0.5)
         tip(dot, point.tip)
+
+
+def _radius(count: int) -> float:
+    """The radius of dots: the more there are, the smaller."""
+    return _RADIUS if count <= 60 else 3.6 if count <= 150 else 3.0
 
 
 def _density(root: Element, row: StripRow, x: Scale, top: float) -> None:
@@ -206,7 +215,9 @@ def _scatter(chart: Scatter, width: int) -> Element:
     wide = width == WIDE
     height = 260.0 if wide else 220.0
     groups = tenths(chart.points) if len(chart.points) > MOST_DOTS else []
-    ys = [edge for group in groups for edge in (group.low, group.median, group.high)] or [point.y for point in chart.points]
+    ys = [edge for group in groups for edge in (group.low, group.median, group.high)] or [
+        point.y for point in chart.points
+    ]
     xs = [group.size for group in groups] or [point.x for point in chart.points]
     y = Scale(*held(ys, chart.bounds), height - 42, 10.0)
     left = margin([chart.y_format(tick) for tick in y.ticks(5)])
@@ -217,11 +228,12 @@ def _scatter(chart: Scatter, width: int) -> Element:
     plot.grid(chart.y_format)
     plot.columns(chart.x_format, 6 if wide else 4)
     plot.axis(chart.x_label)
+    radius = _radius(len(chart.points)) - 0.5
     for group in groups:
         _tenth(root, chart, group, x, y)
     for point in () if groups else chart.points:
         style = f"mark dot {point.style}"
-        dot = add(root, "circle", style, cx=x(max(point.x, 1.0)), cy=y(point.y), r=4.0)
+        dot = add(root, "circle", style, cx=x(max(point.x, 1.0)), cy=y(point.y), r=radius)
         tip(dot, point.tip)
     return root
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 # The tree is only written here, never parsed: the attacks on XML parsers do not apply.
-from xml.etree import ElementTree as ET  # noqa: S405
+from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
@@ -140,7 +140,9 @@ class Scale:
         return _log_ticks(self.low, self.high, most) if self.log else _ticks(self, most)
 
 
-def domain(values: Sequence[float], *, log: bool = False, zero: bool = False) -> tuple[float, float]:
+def domain(
+    values: Sequence[float], *, log: bool = False, zero: bool = False
+) -> tuple[float, float]:
     """Bounds that hold all the values with a little room; (0, 1) without any.
 
     Args:
@@ -204,9 +206,7 @@ class Plot:
             add(self.root, "line", "grid", x1=self.x.start, x2=self.x.end, y1=height, y2=height)
             label(self.root, self.x.start - 6, height + 4, y_format(value), "tick", "end")
 
-    def columns(
-        self, x_format: Callable[[float], str], most: int, *, lines: bool = False
-    ) -> None:
+    def columns(self, x_format: Callable[[float], str], most: int, *, lines: bool = False) -> None:
         """Values along the bottom, with vertical lines if `lines`."""
         bottom = max(self.y.start, self.y.end)
         top = min(self.y.start, self.y.end)
