@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, cast
 
+import numpy as np
+
 from hanse.core.errors import RunError
 
 if TYPE_CHECKING:
@@ -137,7 +139,10 @@ class Fields:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.fail(key, "a number or null")
-        return float(value) if math.isfinite(value) else None
+        try:
+            return float(value) if math.isfinite(value) else None
+        except OverflowError:
+            return None
 
     def inner(self, key: str) -> Fields | None:
         """An object; None for null or nothing."""
@@ -178,10 +183,13 @@ class Fields:
         values = self.items(key)
         if not set(map(type, values)) <= _NUMBERS:
             self.fail(key, "a list of numbers and nulls")
-        return tuple(
-            float(value) if value is not None and math.isfinite(value) else None
-            for value in cast("list[float | None]", values)
-        )
+        try:
+            found = np.array(values, dtype=np.float64)  # null becomes NaN
+        except OverflowError:
+            self.fail(key, "a list of numbers that a computer can hold")
+        if np.isfinite(found).all():
+            return tuple(found.tolist())
+        return tuple(value if math.isfinite(value) else None for value in found.tolist())
 
 
 def _shown(value: object) -> str:

@@ -1,0 +1,79 @@
+"""FedAvg and FedProx against loops over copies of the module with `torch.optim.SGD`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+from tests.engine.small import MODULE, VMAP, mlp, world
+from tests.strategies.oracle import federated_averaging, vector
+
+from hanse.data.batching import Epochs, Pass, Steps
+from hanse.layers import Weighted
+from hanse.local import SGD, ExponentialDecay, LocalSGD, ProximalSGD
+from hanse.strategies import fedavg, fedprox
+from hanse.strategy import Strategy
+
+if TYPE_CHECKING:
+    from hanse.models import Execution
+
+both_paths = pytest.mark.parametrize("execution", [MODULE, VMAP], ids=["module", "vmap"])
+
+
+@both_paths
+@pytest.mark.parametrize("work", [Epochs(2, 4), Epochs(2, None), Steps(5, 4)], ids=repr)
+@pytest.mark.parametrize("by", ["examples", "uniform"])
+def test_fedavg_is_the_mean_of_models_trained_by_sgd(
+    execution: Execution, work: Pass, by: Literal["examples", "uniform"]
+) -> None:
+    small = world()
+    strategy = Strategy(LocalSGD(SGD(0.2), work), (Weighted(by),))
+    expected = federated_averaging(small, mlp(), work, rate=lambda _: 0.2, by=by)
+    found = small.run(strategy, execution).params
+    assert float((found - vector(expected)).abs().max()) < 1e-12
+
+
+@both_paths
+def test_momentum_decay_and_schedule_are_torch_optim_sgds(execution: Execution) -> None:
+    small, schedule = world(), ExponentialDecay(0.2, 0.5)
+    found = small.run(
+        fedavg(lr=schedule, local_epochs=3, momentum=0.9, weight_decay=0.05), execution
+    )
+    expected = federated_averaging(
+        small,
+        mlp(),
+        Epochs(3, 10),
+        rate=lambda number: 0.2 * 0.5 ** (number - 1),
+        momentum=0.9,
+        weight_decay=0.05,
+    )
+    assert float((found.params - vector(expected)).abs().max()) < 1e-12
+
+
+@both_paths
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_fedprox_descends_the_penalised_loss(
+    execution: Execution, momentum: float, decay: float
+) -> None:
+    small = world()
+    strategy = fedprox(
+        lr=0.1, mu=2.0, local_epochs=3, batch_size=4, momentum=momentum, weight_decay=decay
+    )
+    loop = {"mu": 2.0, "momentum": momentum, "weight_decay": decay}
+    expected = federated_averaging(small, mlp(), Epochs(3, 4), rate=lambda _: 0.1, **loop)
+    found = small.run(strategy, execution).params
+    assert float((found - vector(expected)).abs().max()) < 1e-12
+    without = federated_averaging(
+        small, mlp(), Epochs(3, 4), rate=lambda _: 0.1, momentum=momentum, weight_decay=decay
+    )
+    assert float((found - vector(without)).abs().max()) > 1e-3
+
+
+def test_a_strong_pull_holds_clients_at_the_global_model() -> None:
+    # At mu = 1 / lr a step from anywhere ends one gradient step from the global model.
+    small = world()
+    held = small.run(Strategy(ProximalSGD(SGD(0.1), Epochs(50, None), mu=10.0)), MODULE, rounds=1)
+    distance = (held.params - small.start(fedavg()).params).norm()
+    free = small.run(fedavg(lr=0.1, local_epochs=50, batch_size=None), MODULE, rounds=1)
+    assert float(distance) < 0.1 * float((free.params - small.start(fedavg()).params).norm())

@@ -1,0 +1,91 @@
+"""Two clients with quadratic losses, whose fixed points are known in closed form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import pytest
+import torch
+from tests.engine.small import World, seeded, world
+from torch import Tensor, nn
+
+from hanse.data import PackedClients
+from hanse.models import Execution, squared_error
+from hanse.selection import Full
+from hanse.strategies import fedavg, fedsgd, scaffold
+
+if TYPE_CHECKING:
+    from hanse.strategy import Strategy
+
+RATE, STEPS, ROUNDS = 0.05, 8, 400
+
+
+class Quadratic(NamedTuple):
+    """`(w - best)' hessian (w - best) / 2`, up to a constant."""
+
+    hessian: Tensor  # [2, 2]
+    best: Tensor  # [2]
+
+
+def regression(inputs: list[list[float]], best: list[float]) -> tuple[dict[str, Tensor], Quadratic]:
+    """Data without noise: the mean squared error is a quadratic with its minimum at `best`."""
+    X, w = torch.tensor(inputs).double(), torch.tensor(best).double()
+    return {"x": X, "y": (X @ w).unsqueeze(1)}, Quadratic(2 / len(X) * X.T @ X, w)
+
+
+STEEP = regression([[2.0, 0.0], [0.0, 0.5]], [1.0, -1.0])
+FLAT = regression([[0.3, 0.4], [-0.5, 1.0], [0.1, 1.5], [1.0, 0.2]], [-2.0, 3.0])
+CLIENTS = (STEEP[1], FLAT[1])
+
+
+def weighed(factors: list[Tensor], parts: list[float]) -> Tensor:
+    """The point whose pulls towards the clients' minima, each times its factor, cancel."""
+    pulls = [p * f for p, f in zip(parts, factors, strict=True)]
+    right = sum((A @ q.best for A, q in zip(pulls, CLIENTS, strict=True)), torch.zeros(2).double())
+    return torch.linalg.solve(torch.stack(pulls).sum(0), right)
+
+
+def optimum(parts: list[float]) -> Tensor:
+    """Of the weighted mean of the losses."""
+    return weighed([q.hessian for q in CLIENTS], parts)
+
+
+def biased(parts: list[float]) -> Tensor:
+    """Where FedAvg stops: a client's steps shrink its error by `(I - RATE * hessian) ** STEPS`."""
+    eye = torch.eye(2).double()
+    shrink = [torch.linalg.matrix_power(eye - RATE * q.hessian, STEPS) for q in CLIENTS]
+    return weighed([eye - m for m in shrink], parts)
+
+
+def limit(strategy: Strategy) -> Tensor:
+    module = seeded(lambda: nn.Linear(2, 1, bias=False))
+    small: World = world(
+        module,
+        data=PackedClients.from_arrays([STEEP[0], FLAT[0]]),
+        loss=squared_error,
+        participation=Full(),
+    )
+    return small.run(strategy, Execution("module", 2), ROUNDS).params
+
+
+@pytest.mark.parametrize(
+    ("weighting", "parts"), [("uniform", [0.5, 0.5]), ("examples", [1 / 3, 2 / 3])]
+)
+def test_fedavg_stops_at_its_biased_fixed_point(
+    weighting: Literal["uniform", "examples"], parts: list[float]
+) -> None:
+    strategy = fedavg(lr=RATE, local_epochs=STEPS, batch_size=None, weighting=weighting)
+    found = limit(strategy)
+    assert float((found - biased(parts)).abs().max()) < 1e-8
+    assert float((found - optimum(parts)).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("option", [1, 2])
+def test_scaffold_reaches_the_optimum(option: Literal[1, 2]) -> None:
+    found = limit(scaffold(lr=RATE, option=option, local_epochs=STEPS, batch_size=None))
+    assert float((found - optimum([0.5, 0.5])).abs().max()) < 1e-8
+
+
+def test_fedsgd_reaches_the_optimum() -> None:
+    found = limit(fedsgd(lr=0.5))
+    assert float((found - optimum([1 / 3, 2 / 3])).abs().max()) < 1e-8
