@@ -14,7 +14,7 @@ appended to the results at once and skipped when the command is run again.
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -108,7 +108,7 @@ def run(
             if accuracies[-1] >= target:
                 reached = done.number
                 break
-            if done.number % 50 == 0:
+            if done.number and done.number % 50 == 0:
                 print(f"  round {done.number}: best {max(accuracies):.4f}", flush=True)
     except hanse.DivergenceError as error:
         print(f"  {error}", flush=True)
@@ -122,7 +122,7 @@ def run(
         diverged=diverged,
         seconds_a_round=round(statistics.median(seconds[1:] or seconds), 3),
         minutes=round(sum(seconds) / 60, 2),
-        date=datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        date=dt.datetime.now(tz=dt.UTC).date().isoformat(),
         machine=machine(),
         versions=f"Python {platform.python_version()}, PyTorch {torch.__version__}, "
         f"Hanse {version('hanse')}",

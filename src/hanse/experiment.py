@@ -190,10 +190,10 @@ def _execution(experiment: Experiment, task: Task, data: Federation) -> Executio
         )
     rows = slice(int(block.starts[0]), int(block.starts[0] + min(block.sizes[0], _SAMPLE)))
     x, y = block.fields["x"][rows], block.fields["y"][rows]
-    if experiment.execution is None:
+    if experiment.execution is None and len(data.train) > 1:
         return choose_execution(task, x, y)
     probe(task, x, y)
-    return experiment.execution
+    return experiment.execution or Execution("module", 1, "there is one client")
 
 
 def _evaluated(clients: int, limit: int | None, seed: int) -> NDArray[np.int64]:

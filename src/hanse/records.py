@@ -38,7 +38,7 @@ def about(prepared: Prepared) -> dict[str, Any]:
         "name": experiment.name,
         "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "seed": experiment.seed,
-        "strategy": type(experiment.strategy.local).__name__,
+        "strategy": experiment.strategy.name,
         "strategy_repr": repr(experiment.strategy),
         "setting": {"name": prepared.population.setting, "set": list(prepared.chosen)},
         "participation": repr(prepared.population.participation),

@@ -24,12 +24,14 @@ class Strategy:
         layers: what is wrapped around it, in the clients' order; servers go through it backwards.
         aggregation: how contributions become one aggregate.
         server: how the aggregate changes the model.
+        name: what to call it in reports.
     """
 
     local: LocalTraining
     layers: tuple[Layer, ...] = (Weighted("examples"),)
     aggregation: Aggregation = Sum()
     server: ServerOptimizer = ServerSGD()
+    name: str = "custom"
 
     @property
     def onion(self) -> tuple[Layer, ...]:

@@ -175,10 +175,11 @@ def test_nan_and_infinity_are_refused_by_name(value: float, field: str) -> None:
         LazyClients(2, [good, bad].__getitem__).block(np.array([0, 1]))
 
 
+@pytest.mark.parametrize("example", [0, 1])
 @pytest.mark.parametrize("label", [-1, 3])
-def test_labels_out_of_range_are_refused_by_name(label: int) -> None:
+def test_labels_out_of_range_are_refused_by_name(label: int, example: int) -> None:
     bad = client(2)
-    bad["y"][1] = label
+    bad["y"][example] = label
     data = PackedClients.from_arrays({"good": client(3), "bad": bad, "later": client(3)})
     with pytest.raises(DataError, match=f"'bad' has the label {label}"):
         Federation(data, classes=("a", "b", "c"))

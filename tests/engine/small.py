@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ from hanse.data.batching import Pass, plan
 from hanse.engines import InProcess
 from hanse.models import Execution, Task, cross_entropy
 from hanse.round import FederationState, Population, RoundResult, initial_state, run_round
-from hanse.selection import Full, Participation, Uniform
+from hanse.selection import Participation, Uniform
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -56,14 +56,11 @@ def mlp(dtype: torch.dtype = torch.float64) -> nn.Module:
     ).to(dtype)
 
 
-def seeded(make: type[nn.Module] | object, seed: int = 0) -> nn.Module:
+def seeded(make: Callable[[], nn.Module]) -> nn.Module:
     """What `make` makes, always with the same weights, in float64."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        assert callable(make)
-        module = make()
-    assert isinstance(module, nn.Module)
-    return module.double()
+        torch.default_generator.manual_seed(0)
+        return make().double()
 
 
 @dataclass(frozen=True)
@@ -128,9 +125,6 @@ class World:
         rows = [step.rows[0, : int(step.counts[0])] for step in steps]
         return [(x[chosen], y[chosen]) for chosen in rows]
 
-    def with_(self, **parts: object) -> World:
-        return replace(self, **parts)  # type: ignore[arg-type]
-
 
 def world(
     module: nn.Module | None = None,
@@ -144,9 +138,6 @@ def world(
 ) -> World:
     task = Task.of(mlp(dtype) if module is None else module, loss=loss, local=local)
     return World(task, clients(sizes, dtype=dtype) if data is None else data, participation)
-
-
-EVERYONE = Full()
 
 
 def snapshot(state: FederationState) -> dict[str, Tensor]:
@@ -170,19 +161,3 @@ def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> floa
 
 def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(v, other[k]) for k, v in one.items())
-
-
-class Flat(NamedTuple):
-    """A module as a function of its parameters in one vector, for oracles."""
-
-    module: nn.Module
-
-    def vector(self) -> Tensor:
-        return torch.cat([p.detach().reshape(-1) for p in self.module.parameters()])
-
-    def gradient(self, at: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Of the mean cross-entropy, by autograd."""
-        params = list(self.module.parameters())
-        torch.nn.utils.vector_to_parameters(at, params)
-        loss = nn.functional.cross_entropy(self.module(x), y)
-        return torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, params)])

@@ -46,12 +46,13 @@ class Spec:
     extra: str | None = None
     drops: bool = False
     evaluated: int | None = None
+    harmed: int = 0
 
 
 SPECS = {
-    "small": Spec(drops=True),
+    "small": Spec(drops=True, harmed=2),
     "big": Spec("phones", 20_000, 500, 62, 40, 10, cohort=200, sizes=60, evaluated=5000),
-    "hundred": Spec("cifar", 100, 20, 10, 120, 10, cohort=10, extra="balanced_accuracy"),
+    "hundred": Spec("cifar", 100, 20, 10, 120, 10, cohort=10, extra="balanced_accuracy", harmed=9),
     "regression": Spec("energy", 12, 0, 0, 80, 4, regression=True, extra="r2"),
     "diverged": Spec("smartwatch", status="diverged", stop=23, every=3),
     "stopped": Spec("smartwatch", status="stopped", stop=31, baselines=False),
@@ -93,17 +94,19 @@ def write_run(path: Path, spec: Spec) -> Path:
     jsonl(path / "metrics.jsonl", metrics)
     jsonl(path / "clients.jsonl", clients)
     if spec.baselines:
-        kinds = {"local": -0.06, "pooled": 0.05, "federated": 0.0}
+        alone = ability - 0.06
+        alone[: spec.harmed] += 0.14
+        kinds = {"local": alone, "pooled": ability + 0.05, "federated": ability}
         dump(
             path / "baselines.json",
             {
                 kind: {
-                    split: evaluation(spec, split, last, ability + shift, sizes, rng)
+                    split: evaluation(spec, split, last, skill, sizes, rng)
                     if split == "test" or spec.unseen
                     else None
                     for split in ("test", "unseen")
                 }
-                for kind, shift in kinds.items()
+                for kind, skill in kinds.items()
             },
         )
     return path
@@ -272,15 +275,21 @@ def build(path: Path, kind: str) -> Path:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[[str], Path]:
-    """Make a run directory of a kind: a key of `SPECS`, or `group`."""
-    return lambda kind: build(tmp_path / kind, kind)
+def make(tmp_path: Path) -> Callable[..., Path]:
+    """Make a run directory of a kind: a key of `SPECS`, with changes, or `group`."""
+
+    def give(kind: str, folder: str = "", **changes: Any) -> Path:
+        path = tmp_path / (folder or kind)
+        return write_run(path, replace(SPECS[kind], **changes)) if changes else build(path, kind)
+
+    return give
 
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Run directories that tests only read, made once."""
-    root, made = tmp_path_factory.mktemp("runs"), {}
+    root = tmp_path_factory.mktemp("runs")
+    made: dict[str, Path] = {}
 
     def give(kind: str) -> Path:
         if kind not in made:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from hanse.data.batching import Pass
 
-Loss = "Callable[[Tensor, Tensor], Tensor]"
-
 
 def weights(world: World, cohort: list[int], by: str) -> list[float]:
     """Each client's part of the mean."""
@@ -31,13 +29,16 @@ def trained(
     client: int,
     work: Pass,
     *,
+    lr: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
     mu: float = 0.0,
-    **sgd: float,
 ) -> nn.Module:
     """A copy of `module` after a client's work with `torch.optim.SGD`."""
     model = copy.deepcopy(module).train()
     anchor = [p.detach().clone() for p in model.parameters()]
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], **sgd)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trainable, lr, momentum, weight_decay=weight_decay)
     for x, y in world.batches(work, number, client):
         optimizer.zero_grad()
         loss = world.task.loss(model(x), y).mean()
@@ -69,13 +70,15 @@ def federated_averaging(
     work: Pass,
     *,
     rate: Callable[[int], float],
-    rounds: int = 3,
     by: str = "examples",
-    **local: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    mu: float = 0.0,
 ) -> nn.Module:
-    """FedAvg (FedProx, with `mu`) over deep copies of `module`."""
+    """Three rounds of FedAvg (of FedProx, with `mu`) over deep copies of `module`."""
     model = copy.deepcopy(module)
-    for number in range(1, rounds + 1):
+    local = {"momentum": momentum, "weight_decay": weight_decay, "mu": mu}
+    for number in range(1, 4):
         cohort = world.cohort(number)
         models = [trained(world, model, number, k, work, lr=rate(number), **local) for k in cohort]
         model.load_state_dict(mean_state(models, weights(world, cohort, by)))

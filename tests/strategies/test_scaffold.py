@@ -11,7 +11,7 @@ from tests.strategies.oracle import gradient, vector, weights
 
 from hanse.data.batching import Epochs, Steps
 from hanse.layers import Weighted
-from hanse.local import SGD, ScaffoldSGD
+from hanse.local import SGD, CosineDecay, ScaffoldSGD
 from hanse.server import ServerSGD
 from hanse.strategies import scaffold
 from hanse.strategy import Strategy
@@ -139,12 +139,11 @@ def test_the_servers_control_is_the_mean_of_the_clients(
     assert len(state.clients.rows) > 7  # clients of several cohorts, and some never chosen
 
 
-def test_at_rate_zero_nobody_diverges() -> None:
-    # A cosine ends at zero: option 2 divides by the rate.
-    from hanse.local import CosineDecay
-
-    small = world()
-    state, result = small.step(small.start(scaffold()), scaffold(lr=CosineDecay(0.1, rounds=2)))
-    state, result = small.step(state, scaffold(lr=CosineDecay(0.1, rounds=2)))
-    assert result.dropped == ()
+@both_options
+def test_a_rate_that_ends_at_zero_ends_no_run(option: Literal[1, 2]) -> None:
+    small, strategy = world(), scaffold(lr=CosineDecay(0.1, rounds=2), option=option)
+    state = small.start(strategy)
+    for _ in range(2):
+        state, result = small.step(state, strategy)
+        assert result.dropped == ()
     assert bool(state.layers[0]["control"].isfinite().all())

@@ -52,7 +52,7 @@ def algorithm_2(
             v = second_moment(v, delta**2)
             x = x + lr * m / (math.sqrt(v) + tau)
         ends.append(x)
-    return torch.tensor(ends).double()
+    return torch.tensor(ends, dtype=torch.float64)
 
 
 def close(found: Tensor, expected: Tensor) -> bool:
@@ -94,8 +94,8 @@ def test_adaptive_steps_forget_the_scale_of_the_updates(
     kind: type[ServerAdam | ServerYogi | ServerAdagrad],
 ) -> None:
     # With tau far below the deltas, ten times the deltas take the same way.
-    server, state_of = kind(0.1, beta1=0.0, tau=1e-12), torch.float64
-    state = server.init(SIZE, state_of)
+    server = kind(0.1, beta1=0.0, tau=1e-12)
+    state = server.init(SIZE, torch.float64)
     delta = torch.linspace(1, 2, SIZE).double()
     one, _ = server.step(torch.zeros(SIZE).double(), delta, state, context(1))
     ten, _ = server.step(torch.zeros(SIZE).double(), 10 * delta, state, context(1))

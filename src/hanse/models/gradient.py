@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from hanse.models.losses import Loss
     from hanse.models.task import Task
 
-_BLOCK_BYTES = 4 * 2**20  # a block's parameters: within a few times a core's L2 cache
-_LARGEST_BLOCK = 16
+_BLOCK = 16  # clients; more did not pay in trials
+_BLOCK_BYTES = 4 * 2**20  # of a block's parameters: within a few times a core's L2 cache
 _CACHED_VIEWS = 16
 
 
@@ -247,7 +247,7 @@ def make_executor(execution: Execution, task: Task) -> tuple[Executor, ViewCache
 
 
 def choose_execution(task: Task, x: Tensor, y: Tensor) -> Execution:
-    """Choose the path and the block size for a model on this kind of machine.
+    """Choose the path and the block size for a model, by what it is made of.
 
     Args:
         task: the model.
@@ -259,15 +259,13 @@ def choose_execution(task: Task, x: Tensor, y: Tensor) -> Execution:
     """
     probe(task, x, y)
     reason = _why_one_at_a_time(task.module)
-    wanted = _BLOCK_BYTES // (task.layout.size * task.dtype.itemsize)
-    block = 1 << max(min(wanted, _LARGEST_BLOCK), 1).bit_length() - 1
-    if reason is None and block == 1:
-        reason = "a block's parameters would not stay in the cache"
+    if reason is None and _BLOCK * task.layout.size * task.dtype.itemsize > _BLOCK_BYTES:
+        reason = "the parameters of a block of clients would not stay in a core's cache"
     if reason is None:
         reason = _why_not_vmapped(task, x, y)
     if reason is not None:
         return Execution("module", 1, reason)
-    return Execution("vmap", block, "the model can be run for several clients at once")
+    return Execution("vmap", _BLOCK, "the model can be run for several clients at once")
 
 
 def _why_one_at_a_time(module: nn.Module) -> str | None:

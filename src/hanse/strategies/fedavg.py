@@ -44,4 +44,4 @@ def fedavg(
         StrategyError: a coefficient that cannot be meant.
     """
     local = LocalSGD(SGD(lr, momentum, weight_decay), Epochs(local_epochs, batch_size))
-    return Strategy(local, layers=(Weighted(weighting),), server=server)
+    return Strategy(local, layers=(Weighted(weighting),), server=server, name="fedavg")

@@ -45,4 +45,4 @@ def fedprox(
         StrategyError: a coefficient that cannot be meant.
     """
     local = ProximalSGD(SGD(lr, momentum, weight_decay), Epochs(local_epochs, batch_size), mu)
-    return Strategy(local, layers=(Weighted(weighting),), server=server)
+    return Strategy(local, layers=(Weighted(weighting),), server=server, name="fedprox")

@@ -46,5 +46,8 @@ def fedsgd(
         )
     local = FullGradientStep(FullGradient(chunk))
     return Strategy(
-        local, layers=(Weighted(weighting),), server=server or ServerSGD(0.1 if lr is None else lr)
+        local,
+        layers=(Weighted(weighting),),
+        server=server or ServerSGD(0.1 if lr is None else lr),
+        name="fedsgd",
     )

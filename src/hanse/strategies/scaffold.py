@@ -48,4 +48,4 @@ def scaffold(
     """
     work = Epochs(local_epochs, batch_size)
     local = ScaffoldSGD(SGD(lr, momentum, weight_decay), work, option)
-    return Strategy(local, layers=(Weighted(weighting),), server=server)
+    return Strategy(local, layers=(Weighted(weighting),), server=server, name="scaffold")
