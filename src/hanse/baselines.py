@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hanse.core.errors import ConfigError
-from hanse.data import Federation, pooled
+from hanse.core.errors import ConfigError, DivergenceError
+from hanse.data import Federation
+from hanse.data import pooled as pool
 from hanse.data.batching import Epochs
 from hanse.evaluation import Evaluation, evaluate
 from hanse.experiment import Experiment, Prepared, prepare
@@ -22,14 +23,17 @@ from hanse.strategy import Strategy
 from hanse.training import rounds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hanse.round import FederationState
 
 
 class Baselines(NamedTuple):
-    """Evaluations by split (`"test"`, `"unseen"`)."""
+    """Evaluations by split (`"test"`, `"unseen"`), none of a baseline that diverged."""
 
     local: dict[str, Evaluation]
     pooled: dict[str, Evaluation]
+    warnings: tuple[str, ...]
 
 
 def baselines(prepared: Prepared) -> Baselines:
@@ -39,11 +43,27 @@ def baselines(prepared: Prepared) -> Baselines:
     each client starts from the same model and never sends anything; on unseen clients its value is
     the mean over the clients' models.
 
+    A baseline that diverges is left out, with a warning: the federation may well be stable where a
+    client alone is not.
+
     Raises:
         ConfigError: the strategy has no local SGD to train with.
     """
-    local = _local_sgd(prepared.experiment.strategy)
-    return Baselines(_alone(prepared, local), _in_one_place(prepared, local))
+    local = local_sgd(prepared.experiment.strategy)
+    alone, warned = _unless_it_diverges("each client alone", lambda: _alone(prepared, local))
+    pooled, warned_too = _unless_it_diverges(
+        "all data pooled", lambda: _in_one_place(prepared, local)
+    )
+    return Baselines(alone, pooled, (*warned, *warned_too))
+
+
+def _unless_it_diverges(
+    words: str, train: Callable[[], dict[str, Evaluation]]
+) -> tuple[dict[str, Evaluation], tuple[str, ...]]:
+    try:
+        return train(), ()
+    except DivergenceError as error:
+        return {}, (f"there is no baseline of {words}: {error.found}",)
 
 
 def _alone(prepared: Prepared, local: LocalSGD) -> dict[str, Evaluation]:
@@ -81,7 +101,7 @@ def _mean_of_models(prepared: Prepared, alone: Prepared, state: FederationState)
 
 def _in_one_place(prepared: Prepared, local: LocalSGD) -> dict[str, Evaluation]:
     data = prepared.data
-    together = dataclasses.replace(data, train=pooled(data.train), test=None, unseen=None)
+    together = dataclasses.replace(data, train=pool(data.train), test=None, unseen=None)
     experiment = _variant(prepared, local, together, everything_local=False)
     one = prepare(experiment)
     state = _last_state(one)
@@ -121,7 +141,12 @@ def _last_state(prepared: Prepared) -> FederationState:
     return state
 
 
-def _local_sgd(strategy: Strategy) -> LocalSGD:
+def local_sgd(strategy: Strategy) -> LocalSGD:
+    """The local SGD that a client alone trains with.
+
+    Raises:
+        ConfigError: the strategy has none.
+    """
     local = strategy.local
     if isinstance(local, FullGradientStep):
         return LocalSGD(SGD(getattr(strategy.server, "lr", 0.1)), Epochs(1, None))

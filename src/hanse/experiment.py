@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,9 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from hanse.core.errors import ConfigError, DataError
+from hanse.core.errors import ConfigError, DataError, ModelError, StrategyError
 from hanse.core.rng import derive, generator
-from hanse.data import Federation, to_dtype
+from hanse.data import Federation, PackedClients, to_dtype
+from hanse.data.packing import first_row, owner
 from hanse.engines import InProcess
 from hanse.models import Execution, Task, choose_execution, cross_entropy
 from hanse.models.gradient import probe
@@ -21,14 +26,14 @@ from hanse.soundness import check
 from hanse.strategy import Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from hanse.models import Loss, Metric
     from hanse.selection import Participation
 
 _SAMPLE = 4  # examples that a model is tried on before the run
+_IGNORED = -100  # torch's label for an example without one
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +83,15 @@ class Experiment:
         """
         _kind("strategy", self.strategy, Strategy, "hanse.fedavg(lr=0.1)")
         _kind("data", self.data, Federation, "hanse.data.watch(), or federation_from_arrays(…)")
+        _kind("name", self.name, str, '"first-try"')
+        _kind("setting", self.setting, str, '"cross-silo"')
         setting_named(self.setting)
+        if self.execution is not None:
+            _kind("execution", self.execution, Execution, 'Execution("module", 1)')
+        _check_parts(self.strategy)
+        _check_participation(self.participation)
+        _check_local(self.local)
+        _check_metrics(self.metrics)
         for name in ("rounds", "checkpoint_every", "evaluate_every", "evaluation_clients"):
             value = getattr(self, name)
             optional = name.startswith("evaluat")
@@ -132,6 +145,7 @@ def prepare(experiment: Experiment) -> Prepared:
         ModelError: the model does not fit the data.
         StrategyError: the strategy does not fit the model.
         ConfigError: a cohort larger than the population.
+        DataError: a client without examples.
     """
     setting, clients = setting_named(experiment.setting), len(experiment.data.train)
     task = Task.of(
@@ -141,7 +155,9 @@ def prepare(experiment: Experiment) -> Prepared:
         local=experiment.local,
     )
     data = to_dtype(experiment.data, task.dtype)
-    execution = _execution(experiment, task, data)
+    x, y = _sample(data)
+    execution = _execution(experiment, task, x, y)
+    _check_labels(task, data, x)
     participation = experiment.participation or setting.participation
     participation.expected(clients)
     population = Population(clients, participation, setting.name, experiment.seed)
@@ -166,21 +182,116 @@ def prepare(experiment: Experiment) -> Prepared:
 def _kind(name: str, value: object, kind: type, example: str) -> None:
     if not isinstance(value, kind):
         raise ConfigError(
-            f"{name} is a {type(value).__name__}: {value!r:.80}",
+            f"{name} is of type {type(value).__name__}: {value!r:.80}",
             why=f"an experiment needs a {kind.__name__} there",
             instead=f"{name}={example}",
         )
 
 
+_PARTS = {
+    "local": (("passes", "start", "finish"), "a local training, such as LocalSGD(SGD(0.1))"),
+    "aggregation": (("contribution", "merge"), "an aggregation, such as Sum()"),
+    "server": (("init", "step"), "a server optimiser, such as ServerAdam(lr=0.01)"),
+}
+
+
+def _check_parts(strategy: Strategy) -> None:
+    for name, (methods, example) in _PARTS.items():
+        _check_part(name, getattr(strategy, name), methods, example)
+    if not isinstance(strategy.layers, tuple | list):
+        raise StrategyError(
+            f"layers is of type {type(strategy.layers).__name__}: {strategy.layers!r:.80}",
+            why="a strategy may have several, in the clients' order",
+            instead='a tuple, such as layers=(Weighted("examples"),)',
+        )
+    for number, layer in enumerate(strategy.layers):
+        example = 'a Layer, such as Weighted("examples")'
+        _check_part(f"layers[{number}]", layer, ("on_client", "on_server"), example)
+
+
+def _check_part(name: str, part: object, methods: tuple[str, ...], example: str) -> None:
+    if isinstance(part, type) or not all(hasattr(part, method) for method in methods):
+        raise StrategyError(
+            f"the strategy's {name} is {part!r:.120}",
+            why="it is a class, not a value of it"
+            if isinstance(part, type)
+            else f"it lacks {', '.join(m for m in methods if not hasattr(part, m))}",
+            instead=example,
+        )
+
+
+def _check_participation(participation: object) -> None:
+    if participation is None:
+        return
+    if isinstance(participation, type) or not hasattr(participation, "select"):
+        raise ConfigError(
+            f"participation = {participation!r}",
+            why="it draws the clients of a round",
+            instead="Full(), Uniform(fraction=0.1), Uniform(count=10) or Poisson(0.1)",
+        )
+
+
+def _check_local(local: object) -> None:
+    if isinstance(local, str) or not isinstance(local, Sequence):
+        raise ConfigError(
+            f"local = {local!r}",
+            why="it is a list of globs, each of them matched with the names of parameters",
+            instead=f"local=({local!r},)" if isinstance(local, str) else 'local=("head.*",)',
+        )
+    for pattern in local:
+        if not isinstance(pattern, str):
+            raise ConfigError(
+                f"local = {local!r}, with {pattern!r} in it",
+                why="what stays with the clients is chosen by its name",
+                instead='local=("head.*",)',
+            )
+
+
+def _check_metrics(metrics: object) -> None:
+    if metrics is None:
+        return
+    example = 'metrics={"accuracy": hanse.models.accuracy}'
+    if not isinstance(metrics, Mapping):
+        raise ConfigError(
+            f"metrics is of type {type(metrics).__name__}: {metrics!r:.80}",
+            why="reports call each metric by a name",
+            instead=example,
+        )
+    for name, metric in metrics.items():
+        if not isinstance(name, str) or not callable(metric) or name == "loss":
+            raise ConfigError(
+                f"the metric {name!r}: {metric!r:.80}",
+                why="the loss has this name and is always reported"
+                if name == "loss"
+                else "a metric has a text as its name, and is a function of outputs and targets",
+                instead=example,
+            )
+
+
 def _build(experiment: Experiment) -> nn.Module:
     if isinstance(experiment.model, nn.Module) or not callable(experiment.model):
         return experiment.model
+    with contextlib.suppress(ValueError):  # what has no signature is simply tried
+        _check_signature(experiment.model)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(derive(experiment.seed, "model")))
         return experiment.model()
 
 
-def _execution(experiment: Experiment, task: Task, data: Federation) -> Execution:
+def _check_signature(model: Callable[[], nn.Module]) -> None:
+    try:
+        inspect.signature(model).bind()
+    except TypeError as error:
+        raise ModelError(
+            f"the model is {model!r:.120}, which cannot be called without arguments: {error}",
+            why="it is called once, after torch's generator was seeded",
+            instead="model=nn.Linear(30, 7), or a function without arguments: "
+            "model=lambda: nn.Linear(30, 7)",
+        ) from error
+
+
+def _sample(data: Federation) -> tuple[Tensor, Tensor]:
+    """A few examples of the first client."""
     block = data.train.block(np.zeros(1, np.int64))
     if block.sizes[0] < 1:
         raise DataError(
@@ -189,11 +300,39 @@ def _execution(experiment: Experiment, task: Task, data: Federation) -> Executio
             instead="a federation without it",
         )
     rows = slice(int(block.starts[0]), int(block.starts[0] + min(block.sizes[0], _SAMPLE)))
-    x, y = block.fields["x"][rows], block.fields["y"][rows]
-    if experiment.execution is None and len(data.train) > 1:
+    return block.fields["x"][rows], block.fields["y"][rows]
+
+
+def _execution(experiment: Experiment, task: Task, x: Tensor, y: Tensor) -> Execution:
+    if experiment.execution is None:
         return choose_execution(task, x, y)
     probe(task, x, y)
-    return experiment.execution or Execution("module", 1, "there is one client")
+    return experiment.execution
+
+
+def _check_labels(task: Task, data: Federation, x: Tensor) -> None:
+    """Refuse labels that the model has no output for, as far as they lie in memory."""
+    if task.loss is not cross_entropy:
+        return
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        outputs = copy.deepcopy(task.module).eval()(x).shape[1]
+    for split in ("train", "test", "unseen"):
+        clients = getattr(data, split)
+        if not isinstance(clients, PackedClients):
+            continue
+        labels = clients.fields["y"]
+        if labels.dtype.is_floating_point:
+            continue  # probabilities of the classes
+        wrong = (labels >= outputs) | ((labels < 0) & (labels != _IGNORED))
+        if bool(wrong.any()):
+            row = first_row(wrong)
+            label = int(labels[row][wrong[row]].flatten()[0])
+            raise ModelError(
+                f"client {clients.name(owner(clients.offsets, row))!r} has the label {label} in "
+                f"{split}, and the model has {outputs} outputs",
+                why=f"cross-entropy takes labels from 0 to {outputs - 1}",
+                instead="a model with as many outputs as there are classes, or labels from 0",
+            )
 
 
 def _evaluated(clients: int, limit: int | None, seed: int) -> NDArray[np.int64]:

@@ -16,6 +16,8 @@ from hanse.data import PackedClients, label_counts
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from torch import nn
+
     from hanse.data import ClientData
     from hanse.evaluation import Evaluation
     from hanse.experiment import Prepared
@@ -62,6 +64,8 @@ def fingerprint(prepared: Prepared) -> dict[str, Any]:
     execution = prepared.engine.execution
     return {
         "strategy": repr(experiment.strategy),
+        "model": _described(task.module),
+        "loss": getattr(task.loss, "__qualname__", type(task.loss).__name__),
         "seed": experiment.seed,
         "setting": prepared.population.setting,
         "participation": repr(prepared.population.participation),
@@ -156,6 +160,11 @@ def _about_data(prepared: Prepared) -> dict[str, Any]:
 
 def _names(clients: ClientData) -> list[str]:
     return [clients.name(k) for k in range(len(clients))]
+
+
+def _described(module: nn.Module) -> str:
+    """The layers, with what their names and sizes do not say: activations, strides, rates."""
+    return f"{type(module).__name__}, CRC-32 {zlib.crc32(repr(module).encode()):08x}"
 
 
 def _checksum(clients: ClientData) -> str:

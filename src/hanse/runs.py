@@ -13,19 +13,21 @@ from torch import nn
 
 from hanse import records
 from hanse.baselines import baselines as train_baselines
-from hanse.config import read_experiment
+from hanse.baselines import local_sgd
+from hanse.config import read_experiment, with_overrides
 from hanse.core.errors import DivergenceError, ModelError, RunError
 from hanse.experiment import Experiment, Prepared, prepare
 from hanse.models.task import Task
 from hanse.report import write as write_report
-from hanse.storage import RunDirectory, to_json, write_atomically
+from hanse.storage import RunDirectory, to_json, write_atomically, writing
 from hanse.training import Round, evaluate_all, rounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from torch import Tensor
 
+    from hanse.baselines import Baselines
     from hanse.round import FederationState
 
 _MODEL = "model.safetensors"
@@ -89,23 +91,38 @@ def own_experiment(run: RunDirectory) -> Experiment:
 def start(
     prepared: Prepared, path: Path, *, config: str | None = None, baselines: bool = False
 ) -> RunDirectory:
-    """Make the directory of a run that is about to begin; `config` is its file as text."""
+    """Make the directory of a run that is about to begin; `config` is its file as text.
+
+    Raises:
+        ConfigError: baselines of a strategy that has none; nothing was written.
+        RunError: something is there already, or it cannot be written to.
+    """
+    if baselines:
+        local_sgd(prepared.experiment.strategy)
     about = {**records.about(prepared), "baselines": baselines}
     return RunDirectory.create(path, about, config)
 
 
-def carry_on(prepared: Prepared, run: RunDirectory) -> Iterator[Round]:
+def carry_on(prepared: Prepared, run: RunDirectory) -> Generator[Round, None, None]:
     """The rounds that a run still needs, each recorded before it is yielded.
 
     Raises:
         DivergenceError: the directory then holds the last good checkpoint and the advice.
+        RunError: another process has the run, it is another experiment's, or cannot be written.
     """
-    mark = records.fingerprint(prepared)
+    mark, last = records.fingerprint(prepared), prepared.experiment.rounds
     with _locked(run):
         state = run.latest(mark)
+        if state is not None and state.round > last:
+            raise RunError(
+                f"{run.path} has done {state.round} rounds, and is to stop after {last}",
+                why="a round that is done cannot be taken back",
+                instead=f"rounds = {state.round}, or more to go on",
+            )
         run.forget_after(-1 if state is None else state.round)
-        seconds = sum(record["seconds"] for record in run.metrics())
-        run.update(status="running", rounds=prepared.experiment.rounds, advice=None)
+        seconds = sum(record.get("seconds") or 0.0 for record in run.metrics())
+        _keep_rounds(run, last)
+        run.update(status="running", rounds=last, advice=None)
         try:
             for done in rounds(prepared, start=state):
                 seconds += done.seconds
@@ -118,9 +135,12 @@ def carry_on(prepared: Prepared, run: RunDirectory) -> Iterator[Round]:
             if state is not None:
                 run.save(state, mark)
             run.update(status="diverged", advice=f"{error.found}: {error.instead}", seconds=seconds)
-            write_report(run.path)
+            _report(run)
             raise
-        run.update(status="trained", seconds=seconds)
+        except (KeyboardInterrupt, GeneratorExit):
+            run.update(status="stopped", seconds=seconds)
+            raise
+        run.update(seconds=seconds)
 
 
 def finish(prepared: Prepared, run: RunDirectory) -> None:
@@ -130,9 +150,11 @@ def finish(prepared: Prepared, run: RunDirectory) -> None:
         assert state is not None  # noqa: S101 - the last round is always checkpointed
         run.write(_MODEL, _model_bytes(prepared.task, state, run.about()))
         if run.about()["baselines"]:
-            run.write("baselines.json", _baselines(prepared, state))
+            found = train_baselines(prepared)
+            run.write("baselines.json", _baselines(prepared, state, found))
+            run.update(warnings=[*prepared.warnings, *found.warnings])
         run.update(status="finished")
-        write_report(run.path)
+        _report(run)
 
 
 def export(prepared: Prepared, run: RunDirectory, out: Path) -> Path:
@@ -168,6 +190,13 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = N
     file = source / _MODEL if source.is_dir() else source
     tensors = _read_tensors(file)
     if model is None:
+        if not source.is_dir():
+            raise RunError(
+                f"{file} without its model",
+                why="it holds tensors and their names, but not what is computed with them",
+                instead="hanse.load(path, model) with the module that was trained, or the "
+                "directory of a run that was started from a file",
+            )
         model = own_experiment(RunDirectory.open(source)).model
     module = Task.of(model if isinstance(model, nn.Module) else model()).module
     expected = {k: tuple(v.shape) for k, v in module.state_dict().items()}
@@ -183,6 +212,19 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = N
         )
     module.load_state_dict(tensors)
     return module.eval()
+
+
+def _keep_rounds(run: RunDirectory, rounds: int) -> None:
+    """Let the run's own file say how many rounds it has, so that it is resumed with as many."""
+    path = run.path / "config.toml"
+    if path.is_file() and int(run.about()["rounds"]) != rounds:
+        file = with_overrides(read_experiment(path), [f"run.rounds={rounds}"])
+        run.write("config.toml", file.resolved())
+
+
+def _report(run: RunDirectory) -> None:
+    with writing(run.path / "report.html"):
+        write_report(run.path)
 
 
 def _is_checkpoint(prepared: Prepared, number: int) -> bool:
@@ -209,8 +251,12 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _baselines(prepared: Prepared, state: FederationState) -> str:
-    with_state = {"federated": evaluate_all(prepared, state), **train_baselines(prepared)._asdict()}
+def _baselines(prepared: Prepared, state: FederationState, found: Baselines) -> str:
+    with_state = {
+        "federated": evaluate_all(prepared, state),
+        "local": found.local,
+        "pooled": found.pooled,
+    }
     return to_json(
         {
             kind: {

@@ -13,9 +13,9 @@ from hanse.core.rng import derive
 from hanse.data import Federation, PackedClients
 from hanse.data.batching import Pass, plan
 from hanse.engines import InProcess
-from hanse.models import Execution, Task, cross_entropy
+from hanse.models import Execution, Task, cross_entropy, squared_error
 from hanse.round import FederationState, Population, RoundResult, initial_state, run_round
-from hanse.selection import Participation, Uniform
+from hanse.selection import Full, Participation, Uniform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -138,6 +138,25 @@ def world(
 ) -> World:
     task = Task.of(mlp(dtype) if module is None else module, loss=loss, local=local)
     return World(task, clients(sizes, dtype=dtype) if data is None else data, participation)
+
+
+BAD = 3
+OTHERS = tuple(k for k in range(len(SIZES)) if k != BAD)
+
+
+def spoiled(data: PackedClients, *bad: int) -> PackedClients:
+    """The same clients; the gradients of the bad ones overflow."""
+    x = data.fields["x"].clone()
+    for k in bad:
+        x[int(data.offsets[k]) : int(data.offsets[k + 1])] = 1e200
+    return PackedClients({**data.fields, "x": x}, data.offsets, data.names)
+
+
+def regression(*bad: int, chosen: tuple[int, ...] | None = None) -> World:
+    module = seeded(lambda: nn.Linear(FEATURES, 1))
+    data = spoiled(clients(labels=False), *bad)
+    participation = Full() if chosen is None else Chosen(chosen)
+    return world(module, data=data, loss=squared_error, participation=participation)
 
 
 def snapshot(state: FederationState) -> dict[str, Tensor]:

@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 import torch
 from tests.engine.small import (
+    BAD,
     FEATURES,
     MODULE,
+    OTHERS,
     SIZES,
     VMAP,
-    Chosen,
-    World,
     clients,
     largest_difference,
+    regression,
     same_bits,
     seeded,
     snapshot,
+    spoiled,
     world,
 )
 from torch import Tensor, nn
@@ -37,8 +39,6 @@ from hanse.training import rounds
 if TYPE_CHECKING:
     from hanse.strategy import Strategy
 
-BAD = 3
-OTHERS = tuple(k for k in range(len(SIZES)) if k != BAD)
 executions = pytest.mark.parametrize(
     "execution", [MODULE, Execution("module", 4), VMAP], ids=["alone", "block", "vmap"]
 )
@@ -47,21 +47,6 @@ strategies = pytest.mark.parametrize(
     [fedavg(lr=0.02), fedsgd(), fedprox(lr=0.02, server=ServerAdam()), scaffold(lr=0.02)],
     ids=["fedavg", "fedsgd", "fedprox", "scaffold"],
 )
-
-
-def spoiled(data: PackedClients, *bad: int) -> PackedClients:
-    """The same clients; the gradients of the bad ones overflow."""
-    x = data.fields["x"].clone()
-    for k in bad:
-        x[int(data.offsets[k]) : int(data.offsets[k + 1])] = 1e200
-    return PackedClients({**data.fields, "x": x}, data.offsets, data.names)
-
-
-def regression(*bad: int, chosen: tuple[int, ...] | None = None) -> World:
-    module = seeded(lambda: nn.Linear(FEATURES, 1))
-    data = spoiled(clients(labels=False), *bad)
-    participation = Full() if chosen is None else Chosen(chosen)
-    return world(module, data=data, loss=squared_error, participation=participation)
 
 
 @executions

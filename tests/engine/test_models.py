@@ -31,7 +31,7 @@ from hanse.core.types import Layer
 from hanse.data import Federation, PackedClients
 from hanse.data.batching import Epochs
 from hanse.experiment import Experiment, prepare
-from hanse.models import Execution, choose_execution, cross_entropy, squared_error
+from hanse.models import Execution, cross_entropy, squared_error
 from hanse.selection import Full, Uniform
 from hanse.server import ServerAdam
 from hanse.strategies import fedavg, fedsgd, scaffold
@@ -172,9 +172,8 @@ def test_a_module_trains_as_in_a_loop_over_copies(name: str, path: str) -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_chosen_path_can_train_the_module(name: str) -> None:
-    _, small = case(name)
-    x, y = small.examples(0)
-    execution = choose_execution(small.task, x[:4], y[:4])
+    module, small = case(name)
+    execution = prepare(Experiment(STRATEGY, Federation(small.data), module)).engine.execution
     assert execution.path == "module" or MODULES[name][1]
     chosen = snapshot(small.run(STRATEGY, execution, rounds=1))
     assert largest_difference(chosen, snapshot(small.run(STRATEGY, rounds=1))) < 1e-12
@@ -375,8 +374,8 @@ def test_a_loss_that_couples_examples_sees_exact_batches() -> None:
 def test_a_loss_that_couples_examples_is_never_vmapped() -> None:
     module = seeded(lambda: nn.Linear(FEATURES, 1))
     small = world(module, data=clients(EVEN, labels=False), loss=coupled)
-    x, y = small.examples(0)
-    assert choose_execution(small.task, x[:4], y[:4]).path == "module"
+    prepared = prepare(Experiment(STRATEGY, Federation(small.data), module, loss=coupled))
+    assert prepared.engine.execution.path == "module"
     with pytest.raises(ModelError, match="path 'module'"):
         small.run(STRATEGY, VMAP)
 

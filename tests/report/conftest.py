@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from hanse.report import write
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -59,8 +61,9 @@ SPECS = {
     "running": Spec("smartwatch", status="running", stop=0, baselines=False),
     "bare": Spec("hospital", 5, 0, 3, baselines=False, config=False),
     "one": Spec("alone", 1, 0, 4, 20),
+    "tiny": Spec("tiny", 3, 2, 2, 3, 1, drops=True),
     "nasty": Spec(NASTY[0], 7, 3, 6, names=NASTY, drops=True),
-    "huge": Spec("huge names", 300, 100, 62, 500, 1, names=("long " * 2000,) * 300),
+    "huge": Spec("huge names", 300, 100, 62, 300, 1, names=("long " * 2000,) * 300),
 }
 
 
@@ -278,7 +281,7 @@ def build(path: Path, kind: str) -> Path:
 def make(tmp_path: Path) -> Callable[..., Path]:
     """Make a run directory of a kind: a key of `SPECS`, with changes, or `group`."""
 
-    def give(kind: str, folder: str = "", **changes: Any) -> Path:
+    def give(kind: str, folder: str = "", **changes: Any) -> Path:  # noqa: ANN401
         path = tmp_path / (folder or kind)
         return write_run(path, replace(SPECS[kind], **changes)) if changes else build(path, kind)
 
@@ -294,6 +297,22 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def give(kind: str) -> Path:
         if kind not in made:
             made[kind] = build(root / kind, kind)
+        return made[kind]
+
+    return give
+
+
+@pytest.fixture(scope="session")
+def report(
+    shared: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The reports of run directories, written once."""
+    root = tmp_path_factory.mktemp("reports")
+    made: dict[str, Path] = {}
+
+    def give(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = write(shared(kind), root / f"{kind}.html")
         return made[kind]
 
     return give

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from hanse.report import write
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -55,13 +53,13 @@ LETTERS = """() => Math.min(...[...document.querySelectorAll(".chart svg text")]
 
 
 @pytest.fixture
-def visit(browser: Browser, shared: Callable[[str], Path], tmp_path: Path) -> Any:  # noqa: ANN401
+def visit(browser: Browser, report: Callable[[str], Path]) -> Any:  # noqa: ANN401
     """Open the report of a kind of run; whatever the browser complains about fails the test."""
     contexts = []
     complaints: list[str] = []
 
-    def give(kind: str, width: int = 1280, mode: Mode = "light", **options: Any) -> Page:
-        out = write(shared(kind), tmp_path / f"{kind}.html")
+    def give(kind: str, width: int = 1280, mode: Mode = "light", **options: Any) -> Page:  # noqa: ANN401
+        out = report(kind)
         context = browser.new_context(
             offline=True,
             viewport={"width": width, "height": 900},
@@ -87,6 +85,13 @@ def visit(browser: Browser, shared: Callable[[str], Path], tmp_path: Path) -> An
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+def point(page: Page, place: str, **options: Any) -> None:  # noqa: ANN401
+    """Bring a mark into view, and only then point at it: scrolling closes the tooltip."""
+    page.locator(place).first.scroll_into_view_if_needed()
+    page.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
+    page.locator(place).first.hover(**options)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -156,11 +161,11 @@ def test_the_pointer_reads_the_curve(visit: Callable[..., Page]) -> None:
 
 def test_the_pointer_names_clients_and_cells(visit: Callable[..., Page]) -> None:
     page = visit("small")
-    page.locator("#bars-test svg.wide .mark").first.hover()
+    point(page, "#bars-test svg.wide .mark")
     assert page.locator(".tip").inner_text().startswith("subject 4: federated")
-    page.locator("#strip-test svg.wide .mark").first.hover()
+    point(page, "#strip-test svg.wide .mark")
     assert page.locator(".tip").inner_text().startswith("subject 4: federated")
-    page.locator("#labels svg.wide").hover(position={"x": 300, "y": 60})
+    point(page, "#labels svg.wide", position={"x": 300, "y": 60})
     name, cell = page.locator(".tip").inner_text().splitlines()
     assert name.startswith("subject")
     assert cell.startswith("gesture")

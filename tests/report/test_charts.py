@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
@@ -139,7 +140,7 @@ def test_an_exploding_loss_gets_a_logarithmic_axis() -> None:
     series = Series("a", "federated", tuple((k, 10.0**k) for k in range(7)))
     for root in roots(lines(line_chart(series, log_y=True))):
         heights = [float(str(dot.get("cy"))) for dot in having(root, "knot")]
-        steps = [one - other for one, other in zip(heights, heights[1:], strict=False)]
+        steps = [one - other for one, other in itertools.pairwise(heights)]
         assert max(steps) - min(steps) < 0.5
 
 
@@ -163,7 +164,7 @@ def test_a_strip_has_a_dot_for_every_client(count: int) -> None:
         assert len(dots) == count
         assert {dot.findtext("title") for dot in dots} == {point.tip for point in points}
         heights = [float(str(dot.get("cy"))) for dot in dots]
-        assert 0 <= min(heights)
+        assert min(heights) >= 0
         assert max(heights) <= 92
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 import click
@@ -117,8 +119,27 @@ def main() -> None:
     except Exception as error:
         from hanse.core.errors import DivergenceError, HanseError
 
-        if not isinstance(error, HanseError):
+        if not isinstance(error, HanseError | OSError):
             raise
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-        click.echo(str(error), err=True)
+        click.echo(_wrapped(str(error)), err=True)
         sys.exit(3 if isinstance(error, DivergenceError) else 2)
+
+
+def _wrapped(message: str) -> str:
+    """On a terminal, lines no wider than it; elsewhere, a line for each part of the message."""
+    if not sys.stderr.isatty():
+        return message
+    columns = shutil.get_terminal_size().columns
+    indent = " " * len("  why: ")
+    return "\n".join(
+        textwrap.fill(
+            line,
+            columns,
+            initial_indent="" if number else " " * len("error: "),
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for number, line in enumerate(message.splitlines())
+    ).lstrip()

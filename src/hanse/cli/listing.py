@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from hanse.config import read_experiment, with_overrides
 from hanse.config.experiment_file import STRATEGIES
@@ -27,7 +29,7 @@ def list_strategies() -> None:
     console = Console(highlight=False)
     for name, factory in STRATEGIES.items():
         document = inspect.getdoc(factory) or ""
-        console.print(f"[bold]{name}[/bold]: {document.splitlines()[0]}")
+        console.print(f"[bold]{name}[/bold]: {escape(document.splitlines()[0])}")
         signature = inspect.signature(factory)
         parameters = (f"{p.name}={p.default!r}" for p in signature.parameters.values())
         console.print(f"  {', '.join(parameters)}", style="dim", markup=False)
@@ -37,7 +39,7 @@ def fetch_data(name: str, source: Path | None) -> None:
     """`hanse data fetch`."""
     console = Console(highlight=False)
     path = fetch_files(name, source=source, progress=lambda line: console.print(line, style="dim"))
-    console.print(f"{name}: {path}", soft_wrap=True)
+    console.print(f"{name}: {path}", markup=False, soft_wrap=True)
 
 
 def inspect_data(path: Path, overrides: list[str]) -> None:
@@ -46,7 +48,8 @@ def inspect_data(path: Path, overrides: list[str]) -> None:
     federation = with_overrides(read_experiment(path), overrides).federation()
     classes = federation.classes
     numbers = skew(federation.train, None if classes is None else len(classes))
-    console.print(f"[bold]{federation.name}[/bold]: inputs {list(federation.input_shape)}")
+    shape = list(federation.input_shape)
+    console.print(f"[bold]{escape(federation.name)}[/bold]: inputs {shape}")
     if federation.attribution:
         console.print(federation.attribution, style="dim", markup=False)
     console.print(
@@ -83,7 +86,7 @@ def _clients(console: Console, federation: Federation) -> None:
     for row, size in zip(shown, sizes, strict=True):
         bar = "█" * max(round(_BAR * size / sizes.max()), 1)
         labels = [] if counts is None else [str(n) for n in counts[row]]
-        table.add_row(train.name(int(row)), f"{size:,}", bar, *labels)
+        table.add_row(Text(train.name(int(row))), f"{size:,}", bar, *labels)
     console.print(table)
     if classes is not None:
         legend = ", ".join(f"{number} {name}" for number, name in enumerate(classes))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -43,7 +45,7 @@ def run_file(
     _introduce(console, prepared[0])
     single = seeds is None
     places = [target] if single else [target / f"seed-{p.experiment.seed}" for p in prepared]
-    if not single and target.exists() and any(target.iterdir()):
+    if not single and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RunError(
             f"{target} exists already",
             why="a run never overwrites another",
@@ -65,13 +67,10 @@ def resume_run(path: Path, rounds: int | None) -> None:
         experiment = own_experiment(run)
         if rounds is not None:
             experiment = replace(experiment, rounds=rounds)
-            file = with_overrides(
-                read_experiment(run.path / "config.toml"), [f"run.rounds={rounds}"]
-            )
-            run.write("config.toml", file.resolved())
         done = run.about()
-        if done["status"] == "finished" and done["rounds"] >= experiment.rounds:
-            console.print(f"{run.path} is finished: {done['rounds']} rounds. --rounds N goes on.")
+        if done["status"] == "finished" and done["rounds"] == experiment.rounds:
+            text = f"{run.path} is finished: {done['rounds']} rounds. --rounds N goes on."
+            console.print(text, markup=False, soft_wrap=True)
             continue
         _train(console, prepare(experiment), run)
     _close(console, path)
@@ -82,19 +81,20 @@ def report_run(path: Path, out: Path | None) -> None:
     written = write_report(path, out)
     console = Console(highlight=False)
     _print_summary(console, summary(path))
-    console.print(f"report: {written}", soft_wrap=True)
+    console.print(f"report: {written}", markup=False, soft_wrap=True)
 
 
 def export_run(path: Path, out: Path) -> None:
     """`hanse export`."""
     run = RunDirectory.open(path)
     written = export_model(prepare(own_experiment(run)), run, out)
-    Console(highlight=False).print(f"model: {written}", soft_wrap=True)
+    Console(highlight=False).print(f"model: {written}", markup=False, soft_wrap=True)
 
 
 def _runs(path: Path) -> list[RunDirectory]:
-    seeds = sorted(path.glob("seed-*"), key=lambda p: int(p.name.removeprefix("seed-")))
+    seeds = [p for p in path.glob("seed-*") if p.name.removeprefix("seed-").isdecimal()]
     if not (path / "run.json").is_file() and seeds:
+        seeds.sort(key=lambda p: int(p.name.removeprefix("seed-")))
         return [RunDirectory.open(seed) for seed in seeds]
     return [RunDirectory.open(path)]
 
@@ -115,11 +115,11 @@ def _free(path: Path) -> Path:
 def _introduce(console: Console, prepared: Prepared) -> None:
     data, task, execution = prepared.data, prepared.task, prepared.engine.execution
     console.print(
-        f"[bold]{prepared.experiment.name}[/bold]: {prepared.population.clients} clients "
+        f"[bold]{escape(prepared.experiment.name)}[/bold]: {prepared.population.clients} clients "
         f"train, {task.layout.size:,} parameters"
     )
     if data.attribution:
-        console.print(f"data: {data.attribution}", style="dim")
+        console.print(f"data: {data.attribution}", style="dim", markup=False)
     console.print(f"strategy: {prepared.experiment.strategy}", style="dim", markup=False)
     console.print(
         f"{prepared.population.setting} sets {', '.join(prepared.chosen)}",
@@ -140,13 +140,17 @@ def _train(console: Console, prepared: Prepared, run: RunDirectory) -> None:
     total = prepared.experiment.rounds
     began, first = time.monotonic(), None
     try:
-        with console.status("preparing …") as status:
-            for done in carry_on(prepared, run):
+        with (
+            contextlib.closing(carry_on(prepared, run)) as going,
+            console.status("preparing …") as status,
+        ):
+            for done in going:
                 first = done.number if first is None else first
                 line = _line(done, total, time.monotonic() - began, first)
                 for dropped in done.result.dropped if done.result else ():
                     name = prepared.data.train.name(dropped.client)
-                    console.print(f"round {done.number}: {name} dropped: {dropped.reason}")
+                    text = f"round {done.number}: {name} dropped: {dropped.reason}"
+                    console.print(text, markup=False)
                 if live:
                     status.update(line)
                 elif done.number % max(total // _LINES, 1) == 0 or done.number == total:
@@ -154,7 +158,8 @@ def _train(console: Console, prepared: Prepared, run: RunDirectory) -> None:
             status.update("baselines and report …")
             finish(prepared, run)
     except KeyboardInterrupt:
-        console.print(f"stopped; `hanse resume {run.path}` goes on", soft_wrap=True)
+        text = f"stopped; `hanse resume {run.path}` goes on"
+        console.print(text, markup=False, soft_wrap=True)
         raise
 
 
@@ -179,7 +184,7 @@ def _line(done: Round, total: int, seconds: float, first: int) -> Text:
 def _close(console: Console, path: Path) -> None:
     written = write_report(path)
     _print_summary(console, summary(path))
-    console.print(f"run: {path}\nreport: {written}", soft_wrap=True)
+    console.print(f"run: {path}\nreport: {written}", markup=False, soft_wrap=True)
 
 
 def _print_summary(console: Console, numbers: Summary) -> None:
@@ -190,11 +195,11 @@ def _print_summary(console: Console, numbers: Summary) -> None:
         table = Table(title=title, title_justify="left", title_style="bold")
         table.add_column("")
         for metric in split.metrics:
-            table.add_column(metric.metric, justify="right")
+            table.add_column(Text(metric.metric), justify="right")
         rows = [_cells(metric) for metric in split.metrics]
         for name in rows[0]:
             if any(row[name] for row in rows):
-                table.add_row(name, *(row[name] or "–" for row in rows))
+                table.add_row(name, *(Text(row[name] or "–") for row in rows))
         console.print(table)
 
 

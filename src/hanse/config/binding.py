@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
@@ -9,12 +10,14 @@ import inspect
 import sys
 import types
 import typing
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union
 
 from hanse.core.errors import ConfigError, did_you_mean
 from hanse.core.types import ServerOptimizer
+from hanse.data.partition import Scheme
 from hanse.local import CosineDecay, ExponentialDecay, Schedule, StepDecay
 from hanse.models import Execution
 from hanse.selection import Full, Participation, Poisson, Uniform
@@ -176,7 +179,8 @@ def _try(value: Any, option: Any, where: str, base: Path) -> tuple[bool, Any]:  
     if option is Path and isinstance(value, str):
         return True, base / value
     if origin in (list, tuple, Sequence, Iterable) and isinstance(value, list):
-        return True, tuple(value)
+        kind = (*typing.get_args(option), Any)[0]
+        return True, tuple(convert(v, kind, f"{where}[{n}]", base) for n, v in enumerate(value))
     return _fits(value, option), None if option is type(None) else value
 
 
@@ -209,28 +213,37 @@ def _table(value: Any, option: Any, where: str, base: Path) -> tuple[bool, Any]:
 
 
 def _hints(function: Component) -> dict[str, Any]:
+    """The parameters' types; one that cannot be looked up is not checked."""
     function = getattr(function, "func", function)  # of a functools.partial
-    try:
-        target = function.__init__ if inspect.isclass(function) else function
-        # Annotations that a module imports for the type checker only are looked up here.
-        known = {t.__name__: t for t in (*_TABLES, Execution, Sequence, Iterable, Path)}
-        return typing.get_type_hints(target, localns=known)
-    except (NameError, TypeError):
-        return {}
+    target = function.__init__ if inspect.isclass(function) else function
+    # Annotations that a module imports for the type checker only are looked up here.
+    known = {t.__name__: t for t in (*_TABLES, Execution, Sequence, Iterable, Path)}
+    known["Scheme"] = Scheme
+    found: dict[str, Any] = {}
+    for name, annotation in getattr(target, "__annotations__", {}).items():
+        one = types.SimpleNamespace(__annotations__={name: annotation})
+        with contextlib.suppress(NameError, TypeError):
+            scope = getattr(target, "__globals__", {})
+            found |= typing.get_type_hints(one, globalns=scope, localns=known)
+    return found
 
 
 def _load(source: str, where: str, base: Path) -> types.ModuleType:
     try:
         if not source.endswith(".py"):
+            if not all(part.isidentifier() for part in source.split(".")):
+                raise ModuleNotFoundError(f"{source!r} cannot be the name of a module")
             return importlib.import_module(source)
         path = (base / source).resolve()
-        spec = importlib.util.spec_from_file_location(path.stem, path)
+        # A file may be called as a module of Python is: json.py must not replace json.
+        name = f"hanse-file-{zlib.crc32(bytes(path)):08x}.{path.stem}"
+        spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None  # noqa: S101 - a path that ends in .py has a loader
         assert spec.loader is not None  # noqa: S101 - as above
         module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module  # dataclasses look their module up
+        sys.modules[name] = module  # dataclasses look their module up
         spec.loader.exec_module(module)
-    except (ImportError, FileNotFoundError) as error:
+    except (ImportError, OSError, SyntaxError) as error:
         raise ConfigError(
             f"{where} names {source!r}: {error}",
             why="it could not be imported",

@@ -101,14 +101,14 @@ class ExperimentFile:
             strategy=_strategy(self._section("strategy"), self.base),
             data=federation,
             model=model,
-            name=str(self.content.get("name", "experiment")),
+            name=self._name(),
             **options,
             **arguments(_run_options, self._section("run"), "run", self.base),
         )
 
     def resolved(self) -> str:
         """The file as text, every default of its parts written out and every path absolute."""
-        content: dict[str, Any] = {"name": str(self.content.get("name", "experiment"))}
+        content: dict[str, Any] = {"name": self._name()}
         tables: tuple[tuple[str, str, Mapping[str, Component], tuple[str, ...]], ...] = (
             ("data", "source", SOURCES, ("standardise",)),
             ("model", "name", MODELS, ("loss", "metrics", "local")),
@@ -126,6 +126,17 @@ class ExperimentFile:
             }
         content["run"] = _written_out(_run_options, self._section("run"), "run", self.base)
         return tomli_w.dumps(content)
+
+    def _name(self) -> str:
+        """What the experiment is called; its runs lie in a folder of this name."""
+        name = self.content.get("name", "experiment")
+        if not isinstance(name, str) or not name.strip(". ") or "/" in name or "\0" in name:
+            raise ConfigError(
+                f"name = {name!r}",
+                why="runs lie in a folder of this name",
+                instead='a text without slashes, such as name = "first-try"',
+            )
+        return name
 
     def _section(self, name: str) -> Mapping[str, Any]:
         for key in self.content:
@@ -153,9 +164,9 @@ def read_experiment(path: Path) -> ExperimentFile:
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise ConfigError(
-            f"{path} cannot be read: {error.strerror}",
+            f"{path} cannot be read: {error.strerror or error}",
             why="the experiment is described there",
             instead="the path of an experiment file, such as examples/smartwatch.toml",
         ) from error

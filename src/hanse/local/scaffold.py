@@ -121,7 +121,10 @@ class ScaffoldSGD(LocalTraining):
         else:
             assert client.facts is not None  # noqa: S101 - the engine's promise, for the type checker
             walked = client.facts.steps * self.optimizer.rate(broadcast.round.number)
-            change = delta / -walked.unsqueeze(1) - broadcast.extra["control"]
+            if float(walked.min()) > 0:
+                change = delta / -walked.unsqueeze(1) - broadcast.extra["control"]
+            else:  # a schedule may end at zero: who did not walk learned nothing of its drift
+                change = torch.zeros_like(delta)
         update = {"delta": vector(delta), "control": vector(change)}
         return update, {"control": memory["control"] + change}
 

@@ -1,7 +1,7 @@
 """A run on disk: files that are whole or absent, whatever moment the process dies at."""
 
 from hanse.storage.checkpoint import latest_checkpoint, read_checkpoint, write_checkpoint
-from hanse.storage.files import append_lines, to_json, write_atomically
+from hanse.storage.files import append_lines, to_json, write_atomically, writing
 from hanse.storage.run_directory import RunDirectory
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "to_json",
     "write_atomically",
     "write_checkpoint",
+    "writing",
 ]

@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from hanse.core.errors import RunError
 from hanse.memory import ClientMemory
 from hanse.round import FederationState
-from hanse.storage.files import fsync_directory, read_json, to_json
+from hanse.storage.files import fsync_directory, read_json, to_json, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +36,8 @@ _KEPT = 2  # the last one, and the one before in case the disk loses the last
 def write_checkpoint(folder: Path, state: FederationState, fingerprint: Mapping[str, Any]) -> Path:
     """Write a state; older checkpoints but one are removed afterwards.
 
+    A checkpoint of this round that is there already holds the same bits, and stays.
+
     Args:
         folder: the run's `checkpoints/`.
         state: what to keep.
@@ -43,11 +45,13 @@ def write_checkpoint(folder: Path, state: FederationState, fingerprint: Mapping[
 
     Returns:
         The checkpoint's directory.
+
+    Raises:
+        RunError: it cannot be written; the checkpoints before are as they were.
     """
     final = folder / f"round-{state.round:06d}"
-    temporary = folder / f".{final.name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    if final.exists():
+        return final
     tensors = save(flatten_state(state))
     about = {
         "format": _FORMAT,
@@ -55,22 +59,28 @@ def write_checkpoint(folder: Path, state: FederationState, fingerprint: Mapping[
         "sha256": hashlib.sha256(tensors).hexdigest(),
         "fingerprint": fingerprint,
     }
-    _write_durably(temporary / "state.safetensors", tensors)
-    _write_durably(temporary / "state.json", to_json(about).encode())
-    fsync_directory(temporary)
-    if final.exists():  # a round that is run again after a resume
-        shutil.rmtree(final)
-    temporary.rename(final)
-    fsync_directory(folder)
-    for old in checkpoints(folder)[:-_KEPT]:
-        shutil.rmtree(old)
+    temporary = _hidden(final)
+    with writing(final):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            _write_durably(temporary / "state.safetensors", tensors)
+            _write_durably(temporary / "state.json", to_json(about).encode())
+            fsync_directory(temporary)
+            temporary.rename(final)
+        except OSError:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        fsync_directory(folder)
+        for old in checkpoints(folder)[:-_KEPT]:
+            shutil.rmtree(old.rename(_hidden(old)))  # no half of it is ever taken for a checkpoint
     return final
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """All complete checkpoints, oldest first."""
     found = [p for p in folder.glob("round-*") if _NAME.fullmatch(p.name)]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("round-")))
+    return sorted(found, key=_number)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -89,7 +99,10 @@ def read_checkpoint(path: Path, fingerprint: Mapping[str, Any] | None) -> Federa
     Raises:
         RunError: the checkpoint is damaged, of another format, or of another run.
     """
-    about = read_json(path / "state.json")
+    try:
+        about = read_json(path / "state.json")
+    except RunError as error:
+        raise _damaged(path, error.found) from error
     if about.get("format") != _FORMAT:
         raise RunError(
             f"{path} has format {about.get('format')!r}",
@@ -107,8 +120,10 @@ def read_checkpoint(path: Path, fingerprint: Mapping[str, Any] | None) -> Federa
         raise _damaged(
             path, f"state.safetensors has the SHA-256 {found[:16]}…, not the recorded one"
         )
+    if about.get("round") != _number(path):
+        raise _damaged(path, f"state.json says that it is round {about.get('round')!r}")
     try:
-        return unflatten_state(load(raw), int(about["round"]))
+        return unflatten_state(load(raw), _number(path))
     except (SafetensorError, KeyError, ValueError) as error:
         raise _damaged(path, str(error)) from error
 
@@ -187,6 +202,15 @@ def _damaged(path: Path, what: str) -> RunError:
         why="going on from it would silently give other numbers",
         instead=f"remove {path} to go on from the checkpoint before, if there is one",
     )
+
+
+def _number(path: Path) -> int:
+    return int(path.name.removeprefix("round-"))
+
+
+def _hidden(path: Path) -> Path:
+    """The name of a checkpoint that is not there yet, or no more."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import os
@@ -10,24 +12,58 @@ from typing import TYPE_CHECKING, Any
 from hanse.core.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
+
+_FULL = "free some space, then `hanse resume` goes on from the last checkpoint"
+_REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: _FULL,
+    errno.EROFS: "a directory on a disk that can be written to",
+    errno.EACCES: "a directory that you may write to",
+    errno.ENOENT: "a path in a directory that exists",
+}
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what could not be written, and what to do.
+
+    Raises:
+        RunError: the operating system refused something inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunError(
+            f"{path} cannot be written: {reason[:1].lower()}{reason[1:]}",
+            why="what is not on disk cannot be gone on with, nor reported",
+            instead=_REMEDIES.get(error.errno or 0, "a path that a file can be written to"),
+        ) from error
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file beside `path`, make it durable, and rename it into place."""
+    """Write a file beside `path`, make it durable, and rename it into place.
+
+    Raises:
+        RunError: it cannot be written; what was there is as it was.
+    """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_directory(path.parent)
+    with writing(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        fsync_directory(path.parent)
 
 
 def fsync_directory(path: Path) -> None:
@@ -41,18 +77,30 @@ def fsync_directory(path: Path) -> None:
 
 def to_json(value: Any) -> str:  # noqa: ANN401 - whatever JSON can hold
     """One line of JSON; numbers that JSON does not have become null."""
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+    # The name of a file that is not UTF-8 has code points that only an escape can write.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def append_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Append records as lines of JSON, and make them durable."""
-    text = "".join(f"{to_json(record)}\n" for record in records)
-    if not text:
+    """Append records as lines of JSON, and make them durable.
+
+    Raises:
+        RunError: they cannot be written; what was there is as it was.
+    """
+    data = "".join(f"{to_json(record)}\n" for record in records).encode()
+    if not data:
         return
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    with writing(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            while data:
+                data = data[file.write(data) :]  # a disk that fills up takes a part first
+            os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(before)
+            raise
 
 
 def keep_lines(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
@@ -61,26 +109,27 @@ def keep_lines(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
     A last line that a kill cut short is dropped.
 
     Raises:
-        RunError: another line is not JSON.
+        RunError: another line is not the record of a round.
     """
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")
     complete = lines[:-1]  # what follows the last line feed was cut short, or is empty
     kept = []
     for number, line in enumerate(complete, start=1):
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
+            wanted = keep(record)
+        except (ValueError, KeyError, TypeError) as error:
             raise RunError(
-                f"{path}, line {number} is not JSON: {line[:80]!r}",
+                f"{path}, line {number} is not the record of a round: {line[:80]!r}",
                 why="the record of the run was changed by something other than Hanse",
                 instead="restore the file from a backup, or start the run anew",
             ) from error
-        if keep(record):
+        if wanted:
             kept.append(line)
     if len(kept) + 1 != len(lines) or lines[-1]:
-        write_atomically(path, "".join(f"{line}\n" for line in kept))
+        write_atomically(path, b"".join(line + b"\n" for line in kept))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from hanse.storage.files import (
     read_json,
     to_json,
     write_atomically,
+    writing,
 )
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hanse.round import FederationState
+
+_HALF_WRITTEN = re.compile(r"\..+\.\d+(\.tmp)?")  # a name with the number of the process
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class RunDirectory:
                 why="a run never overwrites another",
                 instead=f"another directory (--out), or `hanse resume {path}` to go on with it",
             )
-        path.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
         if config is not None:
             write_atomically(path / "config.toml", config)
@@ -98,8 +103,8 @@ class RunDirectory:
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`."""
         path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+        return [json.loads(line) for line in lines if line]
 
     def forget_after(self, round_number: int) -> None:
         """Drop what was recorded of later rounds: they are about to be run again."""
@@ -124,12 +129,13 @@ class RunDirectory:
         """Take the run for this process, until the handle is closed or the process ends.
 
         Raises:
-            RunError: another process has it.
+            RunError: another process has it, or it cannot be written to.
         """
-        handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        with writing(self.path):
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             os.close(handle)
             raise RunError(
                 f"{self.path} is in use by another process",
@@ -142,8 +148,9 @@ class RunDirectory:
 
     def _sweep(self) -> None:
         """Remove what a killed process left half-written; nobody else is here."""
-        for left in (*self.path.glob(".*"), *(self.path / "checkpoints").glob(".*")):
-            if left.is_dir():
-                shutil.rmtree(left)
-            elif left.name != ".lock":
+        for left in self.path.glob(".*"):
+            if _HALF_WRITTEN.fullmatch(left.name) and left.is_file():
                 left.unlink()
+        for left in (self.path / "checkpoints").glob(".*"):
+            if _HALF_WRITTEN.fullmatch(left.name):
+                shutil.rmtree(left)

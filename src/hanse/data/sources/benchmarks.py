@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def idx_federation(
-    source: str | Path,
+    dataset: str | Path,
     clients: int,
     partition: Scheme = "iid",
     *,
@@ -35,7 +35,7 @@ def idx_federation(
     """Split a benchmark's training images over clients; its test images are `unseen`.
 
     Args:
-        source: "mnist" or "fashion-mnist" once fetched, or a folder with four IDX files named as
+        dataset: "mnist" or "fashion-mnist" once fetched, or a folder with four IDX files named as
             theirs, gzipped or not.
         clients: K.
         partition: "iid", "dirichlet" or "shards"; see `hanse.data.partition`.
@@ -53,9 +53,9 @@ def idx_federation(
     Raises:
         DataError: if the data set is not there, is damaged, or cannot be split so.
     """
-    benchmark = BENCHMARKS.get(str(source))
-    folder = data_directory(directory) / str(source) if benchmark else Path(source)
-    images, labels, test_images, test_labels = (_read(folder, source, name) for name in FILES)
+    benchmark = BENCHMARKS.get(str(dataset))
+    folder = data_directory(directory) / str(dataset) if benchmark else Path(dataset)
+    images, labels, test_images, test_labels = (_read(folder, dataset, name) for name in FILES)
     for pixels, of in ((images, labels), (test_images, test_labels)):
         if pixels.ndim != 3 or of.ndim != 1 or len(pixels) != len(of):
             raise DataError(
@@ -80,7 +80,7 @@ def idx_federation(
         test_fraction=test_fraction,
         seed=seed,
         classes=benchmark.classes if benchmark else [str(c) for c in range(how_many)],
-        name=str(source) if benchmark else folder.resolve().name,
+        name=str(dataset) if benchmark else folder.resolve().name,
         attribution=benchmark.attribution if benchmark else "",
     )
     return map_inputs(federation, _to_unit)
@@ -92,17 +92,17 @@ def _to_unit(pixels: Tensor) -> Tensor:
     return pixels.to(torch.float32).div_(255)
 
 
-def _read(folder: Path, source: str | Path, name: str) -> NDArray[Any]:
+def _read(folder: Path, dataset: str | Path, name: str) -> NDArray[Any]:
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     found = [file for file in files if canonical(file.name) == name]
     if not found:
-        fetched = str(source) in BENCHMARKS
+        fetched = str(dataset) in BENCHMARKS
         raise DataError(
             f"{folder} lacks {name}" if files else f"there is no data set in {folder}",
             why="benchmarks do not come with Hanse; each is fetched once"
             if fetched
             else "a data set is a folder with the four IDX files",
-            instead=f"hanse data fetch {source}"
+            instead=f"hanse data fetch {dataset}"
             if fetched
             else f"name the folder with {', '.join(FILES)}",
         )

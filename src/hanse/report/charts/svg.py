@@ -171,7 +171,8 @@ def _ticks(scale: Scale, most: int) -> list[float]:
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
     first = math.ceil(scale.low / step - 1e-9)
     last = math.floor(scale.high / step + 1e-9)
-    return [round(k * step, 12) for k in range(first, last + 1)]
+    # Twelve digits: 0.30000000000000004 is 0.3.
+    return [float(f"{k * step:.12g}") for k in range(first, last + 1)]
 
 
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
