@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from hanse.core.errors import StrategyError
-from hanse.core.types import Memory, Update, Vector, vector
+from hanse.core.types import Facts, Layer, Memory, Update, Vector, vector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,20 +21,22 @@ if TYPE_CHECKING:
 
 
 class ClientResult(NamedTuple):
-    """What K clients have to show for a round.
+    """What K clients have to show for a round; k of them have finite updates.
 
     Attributes:
-        update: what is sent.
-        memory: what is kept if the server accepts the update.
-        client: the clients' context with the facts of their training.
-        trained: the update before the layers, for measuring drift.
-        finite: `[K]` bool; a client whose update is not finite sends nothing.
+        update: what is sent, k rows.
+        memory: what is kept if the server accepts the update, k rows.
+        client: the k clients.
+        trained: the update before the layers, k rows, for measuring drift.
+        everyone: all K clients, with the facts of their training.
+        finite: `[K]` bool; who is among the k. The others send nothing and remember nothing new.
     """
 
     update: Update
     memory: Slots
     client: ClientContext
     trained: Update
+    everyone: ClientContext
     finite: Tensor
 
 
@@ -67,19 +69,28 @@ def client_round(
             if active != still:
                 rows, still = prefix(state, active), active
             local.step(rows, gradient, number)
-    client = dataclasses.replace(client, facts=work.facts())
+    everyone = dataclasses.replace(client, facts=work.facts())
 
     own = _own_columns(strategy, broadcast, own, state, work)
-    update, kept = local.finish(state, broadcast, memories[0], client)
+    update, kept = local.finish(state, broadcast, memories[0], everyone)
     update = {**update, **_buffer_update(broadcast, own, work)}
     _check_width(update, broadcast)
-    trained, finite = drop_non_finite(update)
 
-    update, after = trained, [kept]
-    for layer, remembered in zip(strategy.layers, memories[1:], strict=True):
+    # Before anything is encoded: quantised or masked, a NaN would become a finite number.
+    finite = _finite(update, own, kept)
+    slots, client = (own, kept, *memories[1:]), everyone
+    if not bool(finite.all()):
+        rows = finite.nonzero().squeeze(1)
+        update, slots, client = _select(update, slots, client, rows)
+        broadcast = broadcast._replace(
+            params=broadcast.params[rows], buffers=broadcast.buffers[rows]
+        )
+    trained, after = update, [*slots[:2]]
+    for layer, remembered in zip(strategy.layers, slots[2:], strict=True):
         update, kept = layer.on_client(update, broadcast, remembered, client)
+        _check_memory(layer, kept)
         after.append(kept)
-    return ClientResult(update, (own, *after), client, trained, finite)
+    return ClientResult(update, tuple(after), client, trained, everyone, finite)
 
 
 def at_client(broadcast: Broadcast, own: Memory, clients: int) -> Broadcast:
@@ -99,22 +110,43 @@ def prefix(state: Mapping[str, Tensor], active: int) -> dict[str, Tensor]:
     return {name: value[:active] if value.dim() else value for name, value in state.items()}
 
 
-def drop_non_finite(update: Update) -> tuple[Update, Tensor]:
-    """Zero the rows that hold NaN or infinity in any vector, and say which are finite, `[K]`.
+def _finite(update: Update, *memory: Memory) -> Tensor:
+    """Who sends and remembers finite numbers only, `[K]`; a norm that overflows is infinite."""
+    rows = [torch.linalg.vector_norm(v.values, dim=1) * v.scale for v in update.values()]
+    for slot in memory:
+        rows += [value.reshape(len(value), -1).sum(dim=1) for value in slot.values()]
+    return torch.stack(rows).isfinite().all(dim=0)
 
-    This comes before anything is encoded: quantised or masked, a NaN would become a finite number
-    that nobody notices. A norm that overflows counts as infinite.
-    """
-    norms = [torch.linalg.vector_norm(v.values, dim=1) * v.scale for v in update.values()]
-    finite = torch.stack(norms).isfinite().all(dim=0)
-    if bool(finite.all()):
-        return update, finite
-    rows = finite.unsqueeze(1)
-    zeroed = {
-        name: Vector(torch.where(rows, v.values, 0.0), torch.where(finite, v.scale, 0.0), v.space)
-        for name, v in update.items()
-    }
-    return zeroed, finite
+
+def _select(
+    update: Update, slots: Slots, client: ClientContext, rows: Tensor
+) -> tuple[Update, Slots, ClientContext]:
+    """Some of the clients."""
+    assert client.facts is not None  # noqa: S101 - training is over, for the type checker
+    index = rows.numpy()
+    chosen = dataclasses.replace(
+        client,
+        id=client.id[index],
+        position=client.position[index],
+        key=client.key[index],
+        examples=client.examples[rows],
+        facts=Facts(*(value[rows] for value in client.facts)),
+    )
+    return (
+        {k: Vector(v.values[rows], v.scale[rows], v.space) for k, v in update.items()},
+        tuple({k: v[rows] for k, v in slot.items()} for slot in slots),
+        chosen,
+    )
+
+
+def _check_memory(layer: Layer, memory: Memory) -> None:
+    for name, value in memory.items():
+        if not bool(value.isfinite().all()):
+            raise StrategyError(
+                f"{type(layer).__name__} would have clients remember {name!r} with NaN or infinity",
+                why="the updates it was given were finite, and the next ones would not be",
+                instead="an on_client that returns finite memory for every finite update",
+            )
 
 
 def _own_columns(

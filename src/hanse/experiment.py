@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from hanse.core.errors import ConfigError, DataError, ModelError, StrategyError
+from hanse.core.errors import ConfigError, ModelError, StrategyError
 from hanse.core.rng import derive, generator
-from hanse.data import Federation, PackedClients, to_dtype
+from hanse.data import Federation, PackedClients, select_clients, to_dtype
 from hanse.data.packing import first_row, owner
 from hanse.engines import InProcess
 from hanse.models import Execution, Task, choose_execution, cross_entropy
-from hanse.models.gradient import probe
+from hanse.models.gradient import check_execution
 from hanse.round import Population
 from hanse.settings import Setting, setting_named
 from hanse.soundness import check
@@ -156,7 +156,7 @@ def prepare(experiment: Experiment) -> Prepared:
     )
     data = to_dtype(experiment.data, task.dtype)
     x, y = _sample(data)
-    execution = _execution(experiment, task, x, y)
+    execution = _execution(experiment, task, x, y, clients)
     _check_labels(task, data, x)
     participation = experiment.participation or setting.participation
     participation.expected(clients)
@@ -291,23 +291,19 @@ def _check_signature(model: Callable[[], nn.Module]) -> None:
 
 
 def _sample(data: Federation) -> tuple[Tensor, Tensor]:
-    """A few examples of the first client."""
-    block = data.train.block(np.zeros(1, np.int64))
-    if block.sizes[0] < 1:
-        raise DataError(
-            f"client {data.train.name(0)!r} has no examples",
-            why="it cannot train",
-            instead="a federation without it",
-        )
-    rows = slice(int(block.starts[0]), int(block.starts[0] + min(block.sizes[0], _SAMPLE)))
-    return block.fields["x"][rows], block.fields["y"][rows]
+    """A few examples of the first few clients."""
+    first = select_clients(data.train, np.arange(min(len(data.train), _SAMPLE)))
+    return first.fields["x"][:_SAMPLE], first.fields["y"][:_SAMPLE]
 
 
-def _execution(experiment: Experiment, task: Task, x: Tensor, y: Tensor) -> Execution:
-    if experiment.execution is None:
+def _execution(experiment: Experiment, task: Task, x: Tensor, y: Tensor, clients: int) -> Execution:
+    execution = experiment.execution
+    if execution is None and clients == 1:
+        execution = Execution("module", 1, "there is one client")
+    if execution is None:
         return choose_execution(task, x, y)
-    probe(task, x, y)
-    return experiment.execution
+    check_execution(execution, task, x, y)
+    return execution
 
 
 def _check_labels(task: Task, data: Federation, x: Tensor) -> None:

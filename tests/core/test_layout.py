@@ -80,15 +80,11 @@ def test_the_columns_of_all_tensors_cover_the_vector_once(shapes: list[tuple[int
 
 
 def test_frozen_parameters_are_left_out_and_tied_ones_counted_once() -> None:
-    module = nn.Sequential(
-        nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False), nn.Linear(3, 2)
-    )
-    first, second, last = module
-    assert isinstance(first, nn.Linear)
-    assert isinstance(second, nn.Linear)
-    assert isinstance(last, nn.Linear)
+    first, second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+    last = nn.Linear(3, 2)
     second.weight = first.weight
     last.bias.requires_grad_(False)
+    module = nn.Sequential(first, second, last)
     assert ParameterLayout.of_parameters(module).names == ("0.weight", "2.weight")
 
 

@@ -82,8 +82,7 @@ def test_mix_can_be_undone(bits: int) -> None:
 
 
 def test_mix_is_splitmix64s() -> None:
-    # Steele, Lea and Flood's generator from seed 1234567, as published in Vigna's splitmix64.c's
-    # test vectors: the finaliser of the seed plus multiples of the golden ratio.
+    # Its first outputs from the seed 1234567 (Rosetta Code, "Pseudo-random numbers/Splitmix64").
     golden = 0x9E3779B97F4A7C15
     state = np.array([(1234567 + golden * n) % 2**64 for n in (1, 2, 3)], np.uint64)
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hanse.core.rng import derive
+from hanse.core.types import Layer
 from hanse.data import Federation, PackedClients
 from hanse.data.batching import Pass, plan
 from hanse.engines import InProcess
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hanse.core.types import Broadcast, ClientContext, Memory, Update
     from hanse.models import Loss
     from hanse.strategy import Strategy
 
@@ -157,6 +159,20 @@ def regression(*bad: int, chosen: tuple[int, ...] | None = None) -> World:
     data = spoiled(clients(labels=False), *bad)
     participation = Full() if chosen is None else Chosen(chosen)
     return world(module, data=data, loss=squared_error, participation=participation)
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded(Layer):
+    """Notes each client's `delta` as it passes, in full."""
+
+    seen: dict[int, list[Tensor]] = field(default_factory=dict)
+
+    def on_client(
+        self, update: Update, broadcast: Broadcast, memory: Memory, client: ClientContext
+    ) -> tuple[Update, Memory]:
+        for k, row in zip(client.id, update["delta"].lifted(), strict=True):
+            self.seen.setdefault(int(k), []).append(row.clone())
+        return update, memory
 
 
 def snapshot(state: FederationState) -> dict[str, Tensor]:

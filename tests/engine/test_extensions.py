@@ -18,6 +18,7 @@ from tests.engine.small import (
     OTHERS,
     SIZES,
     VMAP,
+    Recorded,
     World,
     largest_difference,
     mlp,
@@ -66,20 +67,6 @@ if TYPE_CHECKING:
 executions = pytest.mark.parametrize(
     "execution", [MODULE, Execution("module", 4), VMAP, Execution("vmap", 16)], ids=repr
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Recorded(Layer):
-    """Notes each client's `delta` as it passes, in full."""
-
-    seen: dict[int, list[Tensor]] = field(default_factory=dict)
-
-    def on_client(
-        self, update: Update, broadcast: Broadcast, memory: Memory, client: ClientContext
-    ) -> tuple[Update, Memory]:
-        for k, row in zip(client.id, update["delta"].lifted(), strict=True):
-            self.seen.setdefault(int(k), []).append(row.clone())
-        return update, memory
 
 
 # ----------------------------------------------------- compression in a space common to all
@@ -444,14 +431,14 @@ class Ditto(LocalTraining):
 
 def personal_models(small: World, ditto: Ditto, rounds: int) -> dict[int, Tensor]:
     """The personal half of algorithm 1 as a loop, given the global models of each round."""
-    models: dict[int, Tensor] = {}
+    module, models = mlp(), dict[int, Tensor]()
     state = small.start(fedavg())
     for number in range(1, rounds + 1):
         for k in small.cohort(number):
             v = models.get(k, state.params).clone()
             for x, y in small.batches(ditto.work, number, k, pass_number=1):
                 pull = ditto.pull * (v - state.params)
-                v = v - 0.1 * (gradient(mlp(), small.task.loss, v, x, y) + pull)
+                v = v - 0.1 * (gradient(module, small.task.loss, v, x, y) + pull)
             models[k] = v
         state, _ = small.step(state, fedavg())
     return models

@@ -76,12 +76,27 @@ class Recurrent(nn.Module):
 class Centred(nn.Module):
     """Looks at all examples of a batch at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, zero: bool = False) -> None:
         super().__init__()
         self.out = nn.Linear(FEATURES, CLASSES)
+        if zero:
+            nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.out(x - x.mean(0))
+        return out
+
+
+class Tempered(nn.Module):
+    """Scales its outputs by a parameter without dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(FEATURES, CLASSES)
+        self.temperature = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.out(x) / self.temperature
         return out
 
 
@@ -113,6 +128,12 @@ def dropout() -> nn.Module:
     return nn.Sequential(nn.Linear(FEATURES, 8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, CLASSES))
 
 
+def instance_norm() -> nn.Module:
+    return nn.Sequential(
+        nn.Unflatten(1, (1, FEATURES)), nn.InstanceNorm1d(1), nn.Flatten(), nn.Linear(4, CLASSES)
+    )
+
+
 def group_norm() -> nn.Module:
     return nn.Sequential(
         nn.Linear(FEATURES, 6), nn.GroupNorm(2, 6), nn.ReLU(), nn.Linear(6, CLASSES)
@@ -139,9 +160,12 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], bool]] = {
     "tied weights": (Tied, True),
     "frozen parameters": (frozen, True),
     "group norm": (group_norm, True),
+    "scalar parameter": (Tempered, True),
     "batch norm": (batch_norm, False),
     "batch norm without statistics": (lambda: batch_norm(track_running_stats=False), False),
     "centred on its batch": (Centred, False),
+    "centred, starting at zero": (lambda: Centred(zero=True), False),
+    "instance norm": (instance_norm, True),
 }
 STRATEGY, WORK = fedavg(lr=0.2, local_epochs=2, batch_size=5, momentum=0.5), Epochs(2, 5)
 
@@ -371,11 +395,27 @@ def test_a_loss_that_couples_examples_sees_exact_batches() -> None:
     assert float((found.params - vector(expected)).abs().max()) < 1e-12
 
 
-def test_a_loss_that_couples_examples_is_never_vmapped() -> None:
+def relative(outputs: Tensor, targets: Tensor) -> Tensor:
+    """One loss per example, each in units of the batch's largest."""
+    errors = squared_error(outputs, targets)
+    return errors / errors.detach().max()
+
+
+@pytest.mark.parametrize("loss", [coupled, relative])
+def test_a_loss_that_couples_examples_is_never_vmapped(
+    loss: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    module = seeded(lambda: nn.Linear(FEATURES, 1))
+    data = Federation(clients(EVEN, labels=False))
+    prepared = prepare(Experiment(STRATEGY, data, module, loss=loss))
+    assert prepared.engine.execution.path == "module"
+    with pytest.raises(ModelError, match="'module'"):
+        prepare(Experiment(STRATEGY, data, module, loss=loss, execution=VMAP))
+
+
+def test_an_unprepared_run_refuses_to_vmap_a_single_loss() -> None:
     module = seeded(lambda: nn.Linear(FEATURES, 1))
     small = world(module, data=clients(EVEN, labels=False), loss=coupled)
-    prepared = prepare(Experiment(STRATEGY, Federation(small.data), module, loss=coupled))
-    assert prepared.engine.execution.path == "module"
     with pytest.raises(ModelError, match="path 'module'"):
         small.run(STRATEGY, VMAP)
 

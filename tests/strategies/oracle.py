@@ -93,9 +93,8 @@ def vector(module: nn.Module) -> Tensor:
 def gradient(
     module: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], at: Tensor, x: Tensor, y: Tensor
 ) -> Tensor:
-    """The gradient of the mean loss at the parameters `at` `[P]`."""
-    model = copy.deepcopy(module)
-    params = list(model.parameters())
+    """The gradient of the mean loss at the parameters `at` `[P]`, which `module` then has."""
+    params = list(module.parameters())
     nn.utils.vector_to_parameters(at, params)
-    found = torch.autograd.grad(loss(model(x), y).mean(), params)
+    found = torch.autograd.grad(loss(module(x), y).mean(), params)
     return torch.cat([g.reshape(-1) for g in found])

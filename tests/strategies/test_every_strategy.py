@@ -58,7 +58,7 @@ def test_training_moves_the_model(name: str) -> None:
 
 
 def bits(name: str, path: Literal["module", "vmap"], block: int) -> dict[str, torch.Tensor]:
-    return snapshot(world(dtype=torch.float32).run(TABLE[name], Execution(path, block), rounds=2))
+    return snapshot(world(dtype=torch.float32).run(TABLE[name], Execution(path, block), rounds=1))
 
 
 @every_strategy

@@ -27,7 +27,7 @@ class Sum(Aggregation):
 
     def block(self, contribution: Update, client: ClientContext) -> Aggregate:
         """The sum over the rows."""
-        return {name: _sum(vector) for name, vector in contribution.items()}
+        return {name: _sum(vector, client) for name, vector in contribution.items()}
 
     def merge(self, left: Aggregate, right: Aggregate) -> Aggregate:
         """Two sums as one."""
@@ -42,8 +42,8 @@ class Sum(Aggregation):
         return total
 
 
-def _sum(vector: Vector) -> Summed:
+def _sum(vector: Vector, client: ClientContext) -> Summed:
     values, space = vector.values * vector.scale.unsqueeze(1), vector.space
     while space and not all(s.common and s.linear for s in space):
         values, space = space[-1].lift(values), space[:-1]
-    return Summed(sum_rows(values), space)
+    return Summed(sum_rows(values, client.position), space)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -16,8 +19,8 @@ T = TypeVar("T")
 class Tree(Generic[T]):
     """A binary tree over block numbers: the same bits for any order of arrival.
 
-    In order, only O(log blocks) partial totals are pending. A missing right neighbour counts as
-    nothing, so with blocks of a power of two the tree over clients does not depend on their size.
+    In order, only O(log blocks) partial totals are pending. A missing neighbour counts as nothing,
+    so with blocks of a power of two the tree over clients does not depend on their size.
     """
 
     def __init__(self, merge: Callable[[T, T], T]) -> None:
@@ -36,18 +39,49 @@ class Tree(Generic[T]):
 
     def total(self) -> T | None:
         """The total of all blocks pushed, or `None` if there were none."""
-        in_order = sorted(self._pending, key=lambda node: node[1] << node[0])
-        parts = [self._pending[node] for node in in_order]
-        if not parts:
-            return None
-        total = parts.pop()
-        while parts:
-            total = self._merge(parts.pop(), total)
-        return total
+        level, nodes = 0, dict(self._pending)
+        while len(nodes) > 1:
+            for number in sorted(n for at, n in nodes if at == level):
+                if (level, number) not in nodes:
+                    continue  # merged into its left neighbour
+                part = nodes.pop((level, number))
+                right = nodes.pop((level, number ^ 1), None)
+                part = part if right is None else self._merge(part, right)
+                nodes[level + 1, number >> 1] = part
+            level += 1
+        return next(iter(nodes.values()), None)
 
 
-def sum_rows(rows: Tensor) -> Tensor:
-    """The sum `[m]` of rows `[K, m]` as the same tree: neighbours first."""
+def sum_rows(rows: Tensor, positions: NDArray[np.int64] | None = None) -> Tensor:
+    """The sum `[m]` of rows `[K, m]` as the same tree: neighbours first.
+
+    Args:
+        rows: what is added.
+        positions: `[K]`, ascending: the rows' places in the tree, where some are missing.
+    """
+    if positions is None or _is_gapless(positions):
+        return _sum_without_gaps(rows)
+    parts = list(rows)
+    while len(parts) > 1:
+        merged: list[Tensor] = []
+        places: list[int] = []
+        for part, place in zip(parts, positions >> 1, strict=True):
+            if places and places[-1] == place:
+                merged[-1] = merged[-1] + part
+            else:
+                merged.append(part)
+                places.append(place)
+        parts, positions = merged, np.array(places)
+    return parts[0]
+
+
+def _is_gapless(positions: NDArray[np.int64]) -> bool:
+    """Whether rows lie side by side from where a subtree begins that has room for all of them."""
+    count, first = len(positions), int(positions[0])
+    return bool(positions[-1] - first == count - 1) and first % (1 << (count - 1).bit_length()) == 0
+
+
+def _sum_without_gaps(rows: Tensor) -> Tensor:
     while len(rows) > 1:
         pairs = rows[0::2].clone()
         pairs[: len(rows) // 2] += rows[1::2]

@@ -82,7 +82,7 @@ class ParameterLayout:
         """Each tensor as a view into `flat` `[..., P]`, shaped `[..., *shape]`, in layout order."""
         lead = flat.shape[:-1]
         return [
-            flat[..., start : start + size].view(*lead, *shape)
+            flat[..., start : start + size].view((*lead, *shape))
             for start, size, shape in zip(self.offsets, self.sizes, self.shapes, strict=True)
         ]
 

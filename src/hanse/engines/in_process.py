@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hanse.aggregation import Tree
 from hanse.client import ClientResult, client_round
 from hanse.core.rng import derive
-from hanse.core.types import ClientContext, Vector
+from hanse.core.types import ClientContext
 from hanse.engines.work import BlockWork
 from hanse.memory import initial_memory
 from hanse.models.gradient import make_executor
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from hanse.core.types import Aggregate, Broadcast, Update
+    from hanse.core.types import Aggregate, Broadcast
     from hanse.data.federation import ClientData
     from hanse.memory import ClientMemory, Slots
     from hanse.models.gradient import Execution, Executor, ViewCache
@@ -105,13 +105,11 @@ class InProcess:
         ):  # modules that draw numbers must not move the user's
             for number, result in enumerate(self._blocks(strategy, broadcast, cohort, memory)):
                 measured.add(result)
-                accepted = _accepted(result)
-                if accepted is None:
+                if not len(result.client.id):
                     continue
-                update, client, slots = accepted
-                contribution = strategy.aggregation.contribution(update, client)
-                total.push(number, strategy.aggregation.block(contribution, client))
-                kept.append((client.id, slots))
+                contribution = strategy.aggregation.contribution(result.update, result.client)
+                total.push(number, strategy.aggregation.block(contribution, result.client))
+                kept.append((result.client.id, result.memory))
         summed = total.total()
         aggregate = None
         if summed is not None:
@@ -156,28 +154,6 @@ class InProcess:
         return BlockWork(executor, views, strategy.local.passes, block, client, buffers)
 
 
-def _accepted(result: ClientResult) -> tuple[Update, ClientContext, Slots] | None:
-    """The rows whose updates are finite, or `None` if there are none."""
-    if bool(result.finite.all()):
-        return result.update, result.client, result.memory
-    rows = result.finite.nonzero().squeeze(1)
-    if not len(rows):
-        return None
-    update = {
-        name: Vector(v.values[rows], v.scale[rows], v.space) for name, v in result.update.items()
-    }
-    memory = tuple({k: v[rows] for k, v in slot.items()} for slot in result.memory)
-    return update, _rows(result.client, rows.numpy()), memory
-
-
-def _rows(client: ClientContext, rows: Ids) -> ClientContext:
-    facts = client.facts
-    chosen = None if facts is None else type(facts)(*(value[rows] for value in facts))
-    return ClientContext(
-        client.id[rows], client.position[rows], client.key[rows], client.examples[rows], chosen
-    )
-
-
 class _Measured:
     """Measurements of a cohort, gathered block by block in O(S) memory."""
 
@@ -190,26 +166,24 @@ class _Measured:
         self._finite: list[NDArray[np.bool_]] = []
 
     def add(self, result: ClientResult) -> None:
-        delta, client = result.trained["delta"].values, result.client
-        assert client.facts is not None  # noqa: S101 - client_round's promise, for the type checker
-        norms = torch.linalg.vector_norm(delta, dim=1)
-        inverse = torch.where(norms > 0, 1 / norms, 0.0)
+        delta, everyone = result.trained["delta"].values, result.everyone
+        assert everyone.facts is not None  # noqa: S101 - client_round's promise, for the type checker
+        found = torch.linalg.vector_norm(delta, dim=1)
+        inverse = torch.where(found > 0, 1 / found, 0.0)
         self._units += inverse @ delta
-        self._moving += int((norms > 0).sum())
-        cosine = (
-            torch.full_like(norms, torch.nan)
-            if self._unit is None
-            else ((delta @ self._unit) * inverse)
-        )
-        norms = torch.where(result.finite, norms, torch.nan)
+        self._moving += int((found > 0).sum())
+        norms, cosines = (torch.full_like(everyone.examples, torch.nan) for _ in range(2))
+        norms[result.finite] = found
+        if self._unit is not None:
+            cosines[result.finite] = (delta @ self._unit) * inverse
         self._finite.append(result.finite.numpy())
         self._columns.append(
             (
-                client.id,
-                client.examples.numpy().astype(np.int64),
-                client.facts.loss.double().numpy(),
+                everyone.id,
+                everyone.examples.numpy().astype(np.int64),
+                everyone.facts.loss.double().numpy(),
                 norms.double().numpy(),
-                cosine.double().numpy(),
+                cosines.double().numpy(),
             )
         )
 

@@ -40,15 +40,18 @@ class BlockWork:
         self._passes, self._block, self._client = passes, block, client
         self._dtype = client.examples.dtype
         self._losses = torch.zeros(len(client.id), dtype=self._dtype)
-        self._step = 0
 
     def steps(self, pass_number: int) -> Iterator[tuple[int, Gradient]]:
         """For each step of a pass: how many leading clients still train, and their gradient."""
         pass_, client = self._passes[pass_number], self._client
         keys = derive(client.key, "pass", pass_number)
         x, y = self._block.fields["x"], self._block.fields["y"]
-        losses = self._losses if pass_number == 0 else None
-        for chosen in plan(pass_, self._block.sizes, self._block.starts, keys, self._dtype):
+        first = pass_number == 0
+        losses = self._losses if first else None
+        # Later passes look at other parameters than those that are sent: their statistics go.
+        buffers = self.buffers if first else self.buffers.clone()
+        batches = plan(pass_, self._block.sizes, self._block.starts, keys, self._dtype)
+        for step, chosen in enumerate(batches):
             active, rows = chosen.active, chosen.rows.reshape(-1)
             shape = chosen.rows.shape
             batch = Batch(
@@ -56,11 +59,11 @@ class BlockWork:
                 y=y.index_select(0, rows).view(*shape, *y.shape[1:]),
                 weights=chosen.weights,
                 counts=chosen.counts,
-                buffers=self.buffers[:active],
+                buffers=buffers[:active],
                 keys=client.key[:active],
-                step=self._step,
+                pass_number=pass_number,
+                step=step,
             )
-            self._step += 1
             yield active, BoundGradient(self._executor, self._views, batch, losses)
 
     def facts(self) -> Facts:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _BLOCK = 16  # clients; more did not pay in trials
 _BLOCK_BYTES = 4 * 2**20  # of a block's parameters: within a few times a core's L2 cache
 _CACHED_VIEWS = 16
+_NUDGE = 0.1  # of parameters, when a model is examined
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class Batch(NamedTuple):
     counts: Tensor  # [k], the rows that are no padding; they come first
     buffers: Tensor  # [k, b], changed in place by modules that keep statistics
     keys: Keys  # [k], the clients' keys, for the module's own randomness (dropout)
-    step: int  # counted over all passes
+    pass_number: int
+    step: int  # of the pass
 
 
 class Executor(Protocol):
@@ -186,7 +188,7 @@ class ModuleExecutor:
         """An item for each row."""
         for row in range(len(batch.x)):
             self._bind(at[row], batch.buffers[row])
-            seed = derive(batch.keys[row], "module", batch.step)
+            seed = derive(batch.keys[row], "module", batch.pass_number, batch.step)
             torch.default_generator.manual_seed(int(seed))
             count = int(batch.counts[row])
             x, y, weights = batch.x[row, :count], batch.y[row, :count], batch.weights[row, :count]
@@ -258,27 +260,68 @@ def choose_execution(task: Task, x: Tensor, y: Tensor) -> Execution:
         ModelError: the model or the loss cannot be used on these examples.
     """
     probe(task, x, y)
-    reason = _why_one_at_a_time(task.module)
-    if reason is None and _BLOCK * task.layout.size * task.dtype.itemsize > _BLOCK_BYTES:
-        reason = "the parameters of a block of clients would not stay in a core's cache"
-    if reason is None:
-        reason = _why_not_vmapped(task, x, y)
+    reason = why_not_in_blocks(task, x, y) or _why_slower_in_blocks(task)
     if reason is not None:
         return Execution("module", 1, reason)
     return Execution("vmap", _BLOCK, "the model can be run for several clients at once")
 
 
-def _why_one_at_a_time(module: nn.Module) -> str | None:
-    slow = (nn.modules.conv._ConvNd, nn.RNNBase)  # noqa: SLF001 - no public base
-    for name, part in module.named_modules():
-        if isinstance(part, slow):
-            kind = type(part).__name__
-            return f"{name or kind} is a {kind}, which runs fastest one client at a time on a CPU"
+def check_execution(execution: Execution, task: Task, x: Tensor, y: Tensor) -> None:
+    """Refuse a chosen path that would give other numbers than one client at a time.
+
+    Raises:
+        ModelError: the model needs the path `"module"`, or cannot be used on these examples.
+    """
+    probe(task, x, y)
+    reason = why_not_in_blocks(task, x, y) if execution.path == "vmap" else None
+    if reason is not None:
+        raise ModelError(
+            f"path 'vmap' for a model of which {reason}",
+            why="several clients at once would not get what each gets alone",
+            instead="path 'module', or none: it is then chosen for the model",
+        )
+
+
+def why_not_in_blocks(task: Task, x: Tensor, y: Tensor) -> str | None:
+    """Why blocks of clients would give other numbers than one client at a time, if they would."""
+    for name, part in task.module.named_modules():
+        kind = f"{name or 'the whole'} ({type(part).__name__})"
+        if isinstance(part, nn.modules.batchnorm._NormBase) and part.affine is not None:  # noqa: SLF001 - no public base
+            return f"{kind} computes with a batch's statistics, and padding would enter them"
         if isinstance(part, nn.modules.dropout._DropoutNd):  # noqa: SLF001 - no public base
-            return f"{name} draws random numbers, a stream of its own for each client"
+            return f"{kind} draws random numbers, a stream of its own for each client"
         if any(b.is_floating_point() for b in part.buffers(recurse=False)):
-            return f"{name or type(part).__name__} keeps running values, one set for each client"
+            return f"{kind} has buffers, which each client has its own values of"
+    if _couples_examples(task, x, y):
+        return "an example's loss depends on the rest of its batch"
+    return _why_not_vmapped(task, x, y)
+
+
+def _why_slower_in_blocks(task: Task) -> str | None:
+    slow = (nn.modules.conv._ConvNd, nn.RNNBase)  # noqa: SLF001 - no public base
+    for name, part in task.module.named_modules():
+        if isinstance(part, slow):
+            kind = f"{name or 'the whole'} ({type(part).__name__})"
+            return f"{kind} runs fastest one client at a time on a CPU"
+    if _BLOCK * task.layout.size * task.dtype.itemsize > _BLOCK_BYTES:
+        return "the parameters of a block of clients would not stay in a core's cache"
     return None
+
+
+def _couples_examples(task: Task, x: Tensor, y: Tensor) -> bool:
+    """Whether an example's loss in a batch differs from its loss alone."""
+    module = copy.deepcopy(task.module).train()
+    rows = [(x[k : k + 1], y[k : k + 1]) for k in range(len(x))]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            for parameter in module.parameters():  # a model that starts at zero hides its nature
+                parameter.add_(torch.randn_like(parameter), alpha=_NUDGE)
+            together = task.loss(module(x), y)
+            alone = torch.cat([task.loss(module(one), target) for one, target in rows])
+    except (RuntimeError, ValueError):  # it cannot do with a single example
+        return True
+    return not torch.allclose(together, alone, rtol=1e-3, atol=1e-5, equal_nan=True)
 
 
 def _why_not_vmapped(task: Task, x: Tensor, y: Tensor) -> str | None:
@@ -289,7 +332,7 @@ def _why_not_vmapped(task: Task, x: Tensor, y: Tensor) -> str | None:
     keys = np.zeros(2, np.uint64)
     no_buffers = params.new_zeros(2, 0)
     twice = (torch.stack([x, x]), torch.stack([y, y]))
-    batch = Batch(*twice, weights, counts, no_buffers, keys, step=0)
+    batch = Batch(*twice, weights, counts, no_buffers, keys, pass_number=0, step=0)
     try:
         for _ in VmapExecutor(task, ViewCache(task.layout)).gradients(batch, both):
             pass

@@ -9,7 +9,7 @@ from hanse.report.charts import Bar, BarChart, Point, Scatter, Strip, StripRow, 
 from hanse.report.charts.points import MOST_DOTS, tenths
 from hanse.report.figure import MOST_CLIENTS, Figure, Key, Table, share_bounds, tick_format
 from hanse.report.quantities import client_stats, mean
-from hanse.report.words import NARROW_SPACE, metric_name, quantity, whole
+from hanse.report.words import NARROW_SPACE, metric_name, quantity, shorten, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MOST_BARS = 20
 _WORST_BARS = 12
 _WORST_SHOWN = 50
+_TIP = 48
+_SEVERAL = 100
 _FEW_FOR_SCATTER = 5
 
 
@@ -138,11 +140,15 @@ def _rows(experiment: Experiment, split: Split, metric: str, *, lower: bool) -> 
 
 
 def tooltip(table: ClientTable, row: ClientRow) -> str:
-    """A client in a line."""
-    parts = [f"{name.lower()} {quantity(table.metric, value)}"
-             for key, _, name in table.kinds
-             if (value := getattr(row, key)) is not None]  # fmt: skip
-    return f"{row.name}: {', '.join(parts)} ({whole(row.examples)} examples)"
+    """A client in a line; a short one where there are hundreds."""
+    many = len(table.rows) > _SEVERAL
+    parts = [
+        f"{name.lower()} {quantity(table.metric, value)}"
+        for key, _, name in table.kinds[: 1 if many else None]
+        if (value := getattr(row, key)) is not None
+    ]
+    examples = "" if many else f" ({whole(row.examples)} examples)"
+    return f"{shorten(row.name, _TIP)}: {', '.join(parts)}{examples}"
 
 
 def client_figures(table: ClientTable) -> list[Figure]:

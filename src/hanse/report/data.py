@@ -83,8 +83,8 @@ def participation(run: RunRecord) -> Figure | None:
     trained = len(run.curves.get("train", {}))
     if not trained or full_participation(run):
         return None
-    population = max(run.info.data.population, 1 + max(run.taken_part, default=0))
-    parts = {client: float(run.taken_part.get(client, 0)) for client in range(population)}
+    everyone = dict.fromkeys(range(run.info.data.population), 0.0)
+    parts = everyone | {client: float(rounds) for client, rounds in run.taken_part.items()}
     ordered = sorted(parts.values())
     never = sum(1 for part in ordered if part == 0)
     caption = (
@@ -92,7 +92,7 @@ def participation(run: RunRecord) -> Figure | None:
         f"{ordered[-1]:.0f} times (median {quantile(ordered, 0.5):.0f})."
     )
     if never:
-        caption += f" {never:,} of {population:,} never took part."
+        caption += f" {never:,} of {len(parts):,} never took part."
     return _by_client(
         run, "participation", "How often clients took part", caption, "rounds", parts,
         write=lambda value: f"{value:,.0f}", discrete=True,

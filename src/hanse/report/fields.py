@@ -24,6 +24,9 @@ _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
 _NUMBERS = {int, float, type(None)}
+# Whole numbers that every program reads alike; more clients than this are no population.
+_MOST = 2**53
+_WHOLE = "a whole number from 0 to 2**53"
 
 
 def clean(text: str, most: int) -> str:
@@ -117,19 +120,19 @@ class Fields:
         return clean(value, most)
 
     def whole(self, key: str) -> int | None:
-        """A whole number of 0 or more; None for null or nothing."""
+        """A whole number from 0 to 2**53; None for null or nothing."""
         value = self.values.get(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            self.fail(key, "a whole number, 0 or more")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST:
+            self.fail(key, _WHOLE)
         return value
 
     def needed_whole(self, key: str) -> int:
-        """A whole number of 0 or more that must be there."""
+        """A whole number from 0 to 2**53 that must be there."""
         value = self.whole(key)
         if value is None:
-            self.fail(key, "a whole number, 0 or more")
+            self.fail(key, _WHOLE)
         return value
 
     def number(self, key: str) -> float | None:
@@ -171,12 +174,15 @@ class Fields:
             yield Fields.of(value, f"{self.where}: {key}[{place}]")
 
     def wholes(self, key: str) -> tuple[int, ...]:
-        """A list of whole numbers, 0 or more."""
+        """A list of whole numbers from 0 to 2**53."""
         values = self.items(key)
         # A set of types first: these lists have up to 100,000 items, on many lines.
-        if not set(map(type, values)) <= {int} or (values and min(cast("list[int]", values)) < 0):
-            self.fail(key, "a list of whole numbers, 0 or more")
-        return tuple(cast("list[int]", values))
+        found = cast("list[int]", values)
+        if not set(map(type, values)) <= {int} or (
+            found and not 0 <= min(found) <= max(found) <= _MOST
+        ):
+            self.fail(key, "a list of whole numbers from 0 to 2**53")
+        return tuple(found)
 
     def numbers(self, key: str) -> tuple[Number, ...]:
         """A list of numbers, None for null and for what is not finite."""

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from hanse.report.charts import Drawing
 
 # Rows of a table under a chart, and of the table of clients; more are thinned out or cut.
-MOST_ROWS = 200
+MOST_ROWS = 120
 MOST_CLIENTS = 300
 # From this many clients on, a tenth of them is more than the worst one.
-TENTH_IS_SEVERAL = 20
+TENTH_IS_SEVERAL = 11
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,7 @@ from hanse.report.reading import read
 from hanse.report.summaries import summarise
 from hanse.report.verdict import dropped, numbers, sentences, tiles
 from hanse.report.words import clients, difference, duration, metric_name, quantity, whole
+from hanse.storage import write_atomically, writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,21 +55,14 @@ def write(path: Path, out: Path | None = None) -> Path:
         Where the report was written.
 
     Raises:
-        RunError: where the folder is missing or is no run, or where a file in it is malformed.
+        RunError: where the folder is missing or is no run, where a file in it is malformed, or
+            where the report cannot be written.
     """
     place = path / "report.html" if out is None else out
-    page = render(read(path)).encode("utf-8")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(place)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
+    page = render(read(path))
+    with writing(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(place, page)
     return place
 
 
@@ -200,6 +192,7 @@ def _configuration(experiment: Experiment) -> list[tuple[str, str]]:
         ("Engine", f"{info.engine_path}{block}{why}" if info.engine_path else ""),
         ("Parameters", whole(info.parameters) if info.parameters is not None else ""),
         ("Buffers", whole(info.buffers) if info.buffers else ""),
+        ("Kept by clients", f"{info.local_columns:,} parameters" if info.local_columns else ""),
     ]
     return [(name, value) for name, value in found if value]
 
@@ -208,6 +201,7 @@ def _environment(run: RunRecord) -> list[tuple[str, str]]:
     """What it was run with."""
     info = run.info
     found = [("Hanse", info.hanse), ("PyTorch", info.torch), ("Python", info.python)]
+    found.append(("Machine", info.machine))
     found += [("Started", info.started), ("Data", info.data.name)]
     found.append(("Attribution", info.data.attribution))
     return [(name, value) for name, value in found if value]

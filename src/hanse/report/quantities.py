@@ -38,11 +38,11 @@ class ClientStats:
         mean: mean over clients.
         std: standard deviation over clients (divisor n: these are all the clients there are).
         low: lowest value.
-        low_decile: mean of the lowest tenth of the clients (at least one, rounded down).
+        low_decile: mean of the lowest tenth of the clients (rounded up, so at least one).
         q10: 10 % quantile, linearly interpolated.
         median: 50 % quantile.
         q90: 90 % quantile.
-        high_decile: mean of the highest tenth of the clients (at least one, rounded down).
+        high_decile: mean of the highest tenth of the clients (rounded up, so at least one).
         high: highest value.
         lowest: client with the lowest value (the first of equals).
         highest: client with the highest value (the first of equals).
@@ -129,7 +129,7 @@ def client_stats(values: Sequence[Number], clients: Sequence[int]) -> ClientStat
         return None
     found = found[kept]
     ordered = np.sort(found)
-    tenth = max(1, found.size // 10)
+    tenth = math.ceil(found.size / 10)
     low, q10, median, q90, high = np.quantile(ordered, [0.0, 0.1, 0.5, 0.9, 1.0]).tolist()
     return ClientStats(
         count=found.size,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 # Bounds on what a page may be asked to show; they keep it small whatever the files hold.
 _NAME, _LONG, _CONFIG, _LIST = 120, 1000, 60_000, 100
+_CLIENTS = 10_000_000
 _NOUNS = {"client": "client", "clients": "clients", "examples": "examples"}
 
 
@@ -104,8 +105,6 @@ def _info(fields: Fields) -> RunInfo:
     empty = Fields({}, fields.where)
     setting = fields.inner("setting") or empty
     engine = fields.inner("engine") or empty
-    directions = fields.inner("directions") or empty
-    lower = {name for name in directions.values if directions.text(name) == "lower"}
     return RunInfo(
         name=fields.text("name", "run", _NAME),
         hanse=fields.text("hanse"),
@@ -117,18 +116,19 @@ def _info(fields: Fields) -> RunInfo:
         strategy_repr=fields.text("strategy_repr", most=_LONG),
         setting=setting.text("name", most=_NAME),
         setting_set=setting.texts("set", most=_NAME * 2)[:_LIST],
+        machine=fields.text("machine"),
         engine_path=engine.text("path"),
         engine_block=engine.whole("block"),
         engine_why=engine.text("why", most=_LONG),
         rounds=fields.needed_whole("rounds"),
         parameters=fields.whole("parameters"),
         buffers=fields.whole("buffers"),
+        local_columns=fields.whole("local_columns"),
         warnings=fields.texts("warnings", _LONG)[:_LIST],
         data=_data(fields.inner("data") or empty),
         status=cast("Status", status),
         advice=fields.text("advice", most=_LONG) or None,
         seconds=fields.number("seconds"),
-        lower_is_better=frozenset(lower | {LOSS}),
     )
 
 
@@ -137,6 +137,8 @@ def _data(fields: Fields) -> DataInfo:
     clients = fields.texts("clients", _NAME) if fields.has("clients") else None
     population = fields.whole("population")
     count = len(clients or ()) if population is None else population
+    if count > _CLIENTS:
+        fields.fail("population", f"at most {_CLIENTS:,}")
     classes = fields.texts("classes", _NAME) if fields.has("classes") else None
     sizes = fields.wholes("train_sizes") if fields.has("train_sizes") else None
     counts: tuple[tuple[int, ...], ...] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from hanse.evaluation.spread import lower_is_better
 from hanse.report.quantities import weighted_mean
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ class RunInfo:
     """The contents of `run.json`; every text is printable and its length bounded.
 
     Attributes:
-        lower_is_better: the metrics of which less is better; always holds `loss`.
         seconds: wall-clock time of the run so far; None where not written yet.
+        local_columns: how many of the parameters stay with the clients.
         (the others as in `run.json`)
     """
 
@@ -74,18 +75,19 @@ class RunInfo:
     strategy_repr: str
     setting: str
     setting_set: tuple[str, ...]
+    machine: str
     engine_path: str
     engine_block: int | None
     engine_why: str
     rounds: int
     parameters: int | None
     buffers: int | None
+    local_columns: int | None
     warnings: tuple[str, ...]
     data: DataInfo
     status: Status
     advice: str | None
     seconds: float | None
-    lower_is_better: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,7 @@ class Experiment:
 
     def lower_is_better(self, metric: str) -> bool:
         """Whether less of a metric is better."""
-        return metric in self.first.info.lower_is_better
+        return lower_is_better(metric)
 
     @property
     def splits(self) -> tuple[Split, ...]:

@@ -61,7 +61,7 @@ class MetricSummary:
         overall: example-weighted over clients: what one model gives on all examples.
         client_mean: each client counting once.
         client_std: standard deviation over clients (divisor n).
-        worst_decile: mean of the tenth of the clients served worst (rounded down, at least one).
+        worst_decile: mean of the tenth of the clients served worst (rounded up).
         worst: the client served worst.
         alone: the same as `overall` for the models the clients train alone; None without baselines.
         pooled: the same as `overall` for a model trained on all data in one place.
@@ -88,12 +88,15 @@ class SplitSummary:
         split: its name.
         clients: clients evaluated (in the first seed).
         examples: examples evaluated (in the first seed).
+        missing: clients of these without a finite value of the first metric; they are left out
+            of the numbers over clients.
         metrics: the primary metric first, the loss last.
     """
 
     split: Split
     clients: int
     examples: int
+    missing: int
     metrics: tuple[MetricSummary, ...]
 
     def metric(self, name: str) -> MetricSummary:
@@ -178,6 +181,7 @@ def _split(experiment: Experiment, split: Split) -> SplitSummary:
         split=split,
         clients=len(values.clients) if values else 0,
         examples=sum(values.examples) if values else 0,
+        missing=values.metrics.get(experiment.primary, ()).count(None) if values else 0,
         metrics=tuple(
             found
             for metric in experiment.metrics

@@ -67,7 +67,8 @@ def sentences(experiment: Experiment, summary: Summary) -> list[str]:
         _quality(experiment, summary, found, nouns),
         *_worst(found, nouns, summary.runs),
         *_alone(found, nouns),
-        *_pooled(found),
+        *_left_out(found, nouns),
+        *_pooled(found, nouns),
     ]
 
 
@@ -127,6 +128,7 @@ def _worst(found: list[_Found], nouns: Mapping[str, str], runs: int) -> list[str
         if metric.worst is None or split.clients <= 1:
             continue
         often = f" in {metric.worst.seeds} of {runs} seeds" if runs > 1 else ""
+        often = f" in all {runs} seeds" if runs > 1 and metric.worst.seeds == runs else often
         name = named(metric.worst.name, _NAME)
         value = spread(metric.metric, metric.worst.value)
         parts.append(
@@ -145,19 +147,38 @@ def _alone(found: list[_Found], nouns: Mapping[str, str]) -> list[str]:
         mean = difference(metric.metric, against.gain.mean)
         if split.clients == 1:
             return [f"The difference to training alone is {mean}."]
+        several = against.worse.count > 1
         many = "None" if against.worse.mean == 0 else count(against.worse)
+        average = "On average " if several and against.names else ""
         does = "does" if against.worse.mean <= 1 else "do"
-        names = listed(against.names, write=lambda name: named(name, _NAME))
+        most = " (most often " if several else " (" if against.names else ""
+        names = listed(
+            against.names, 3 if several else 5, write=lambda name: named(name, _NAME)
+        )  # fmt: skip
+        who = f"{most}{names})" if against.names else ""
         return [
             (
-                f"{many} of the {against.compared:,} training {nouns['clients']} {does} worse "
-                f"than by training alone{': ' + names if names else ''} (mean difference {mean})."
+                f"{average}{many} of the {against.compared:,} training {nouns['clients']} {does} "
+                f"worse than by training alone{who}; the mean difference is {mean}."
             )
         ]
     return []
 
 
-def _pooled(found: list[_Found]) -> list[str]:
+def _left_out(found: list[_Found], nouns: Mapping[str, str]) -> list[str]:
+    """Clients whose numbers are not finite: a mean without them is better than it should be."""
+    return [
+        (
+            f"{split.missing:,} of the {split.clients:,} {_KIND[split.split]} {nouns['clients']} "
+            f"{'has' if split.missing == 1 else 'have'} no finite {metric.metric} and "
+            f"{'is' if split.missing == 1 else 'are'} not in these numbers."
+        )
+        for split, metric in found
+        if split.missing
+    ]
+
+
+def _pooled(found: list[_Found], nouns: Mapping[str, str]) -> list[str]:
     """What giving up the clients' privacy would buy."""
     values = [
         f"{spread(metric.metric, metric.pooled)} on the {_KIND[split.split]}"
@@ -166,7 +187,8 @@ def _pooled(found: list[_Found]) -> list[str]:
     ]
     if not values:
         return []
-    return [f"A model trained on all data in one place reaches {' and '.join(values)} clients."]
+    reached = " and ".join(values)
+    return [f"A model trained on all data in one place reaches {reached} {nouns['clients']}."]
 
 
 def tiles(summary: Summary, nouns: Mapping[str, str]) -> list[Tile]:
@@ -191,16 +213,17 @@ def _split_tiles(split: SplitSummary, nouns: Mapping[str, str]) -> list[Tile]:
         name = named(metric.worst.name, _NAME)
         found.append(_tile(f"Worst {kind} {nouns['client']}", unit, metric.worst.value, name))
         if split.clients >= TENTH_IS_SEVERAL:
-            tenth = f"mean of the {split.clients // 10:,} served worst"
+            tenth = f"mean of the {-(-split.clients // 10):,} served worst"
             found.append(_tile("Worst decile", unit, metric.worst_decile, tenth))
         else:
             middle = f"standard deviation, mean {spread(unit, metric.client_mean)}"
             deviation = width(unit, metric.client_std)
             found.append(Tile(f"Spread over {nouns['clients']}", *_parted(deviation), middle))
     if split.clients > 1 and against is not None:
-        value = f"{count(against.worse)} of {against.compared:,}"
+        many, deviation = _parted(count(against.worse))
         mean = f"mean difference {difference(unit, against.gain.mean)}"
-        found.append(Tile(_TILE_ALONE[split.split], value, "", mean))
+        value = f"{many} of {against.compared:,}"
+        found.append(Tile(_TILE_ALONE[split.split], value, deviation, mean))
     elif split.metrics[-1] is not metric:
         loss = split.metrics[-1]
         found.append(_tile(metric_name(loss.metric), loss.metric, loss.overall, "all examples"))
@@ -250,7 +273,7 @@ def numbers(summary: Summary) -> Table:
     several = f"Mean ± standard deviation over {summary.runs} seeds. " if summary.runs > 1 else ""
     note = several + (
         "“All examples” weighs clients by their examples, “client mean” counts each once; the "
-        "worst decile is the mean over the tenth of the clients served worst (at least one)."
+        "worst decile is the mean over the tenth of the clients served worst (rounded up)."
     )
     return Table(
         tuple(head[place] for place in kept),

@@ -36,10 +36,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
         raise RunError(
-            f"{path} cannot be written: {reason[:1].lower()}{reason[1:]}",
-            why="what is not on disk cannot be gone on with, nor reported",
+            f"{path} cannot be written",
+            why=f"the operating system says: {error.strerror or error}",
             instead=_REMEDIES.get(error.errno or 0, "a path that a file can be written to"),
         ) from error
 

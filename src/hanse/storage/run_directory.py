@@ -51,7 +51,7 @@ class RunDirectory:
             config: the resolved configuration, as text.
 
         Raises:
-            RunError: something is there already.
+            RunError: something is there already, or it cannot be written.
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(
@@ -62,9 +62,13 @@ class RunDirectory:
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
-        if config is not None:
-            write_atomically(path / "config.toml", config)
-        run.write_about(about)  # last: with run.json the directory is a run
+        try:
+            if config is not None:
+                write_atomically(path / "config.toml", config)
+            run.write_about(about)  # last: with run.json the directory is a run
+        except RunError:
+            (path / "config.toml").unlink(missing_ok=True)  # so that it can be tried again
+            raise
         return run
 
     @classmethod

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hanse.report.quantities import Number
 
 _HEIGHT = {True: 250, False: 210}
-_BUCKETS = 200
+_BUCKETS = 120
 _FEW_POINTS = 25
 _LOG_RATIO = 1000.0
 

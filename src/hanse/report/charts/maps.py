@@ -45,7 +45,7 @@ def _paint(chart: HeatMap, width: int) -> Element:
     longest = max((len(name) for name in chart.rows), default=0)
     left = min(12 + 6.8 * longest, 130.0 if wide else 84.0)
     column = min((width - left - 4) / max(len(chart.columns), 1), 76.0)
-    names = [fit(name, 100.0 if wide else 80.0) for name in chart.columns]
+    names = [fit(name, 116.0 if wide else 92.0) for name in chart.columns]
     # Names that do not fit side by side are turned upright.
     turned = any(6.8 * len(name) > column - 4 for name in names)
     top = 10 + 6.6 * max((len(name) for name in names), default=0) if turned else 22.0
