@@ -80,10 +80,10 @@ def client_round(
     finite = _finite(update, own, kept)
     slots, client = (own, kept, *memories[1:]), everyone
     if not bool(finite.all()):
-        rows = finite.nonzero().squeeze(1)
-        update, slots, client = _select(update, slots, client, rows)
+        chosen = finite.nonzero().squeeze(1)
+        update, slots, client = _select(update, slots, client, chosen)
         broadcast = broadcast._replace(
-            params=broadcast.params[rows], buffers=broadcast.buffers[rows]
+            params=broadcast.params[chosen], buffers=broadcast.buffers[chosen]
         )
     trained, after = update, [*slots[:2]]
     for layer, remembered in zip(strategy.layers, slots[2:], strict=True):

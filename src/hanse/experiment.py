@@ -103,11 +103,15 @@ class Experiment:
                     why="it is a number of rounds or clients",
                     instead=f"a whole number of at least 1, such as {name} = 10",
                 )
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+        if (
+            isinstance(self.seed, bool)
+            or not isinstance(self.seed, int)
+            or not 0 <= self.seed < 2**63
+        ):
             raise ConfigError(
                 f"seed = {self.seed!r}",
                 why="every random number of the run is derived from it",
-                instead="a whole number of at least 0, such as seed = 0",
+                instead="a whole number from 0 to 2**63 - 1, such as seed = 0",
             )
 
 

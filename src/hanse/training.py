@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +15,7 @@ from hanse.evaluation import Evaluation, evaluate
 from hanse.experiment import Experiment, Prepared, prepare
 from hanse.local import FullGradientStep, ProximalSGD, ScaffoldSGD
 from hanse.round import FederationState, RoundResult, initial_state, run_round
+from hanse.server import ServerSGD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -153,7 +152,7 @@ class _Divergence:
         if loss is None:
             return
         self._first = loss if self._first is None else self._first
-        exploded = not math.isfinite(loss) or loss > _EXPLODED * self._first
+        exploded = loss > _EXPLODED * self._first > 0
         self._bad = self._bad + 1 if exploded else 0
         if self._bad >= _PATIENCE:
             self._stop(
@@ -184,9 +183,9 @@ def advice(strategy: Strategy) -> str:
     if count > 1:
         words.append(f"fewer local steps ({count} epochs or steps now)")
     if isinstance(local, ProximalSGD):
-        words.append(f"a larger mu ({local.mu} now; try ten times as much)")
+        words.append(f"a larger mu ({local.mu:g} now; try {10 * local.mu or 0.01:g})")
     elif not isinstance(local, ScaffoldSGD):
         words.append("fedprox with mu=0.1, which holds clients near the global model")
-    if dataclasses.asdict(strategy.server) != {"lr": 1.0, "momentum": 0.0}:  # type: ignore[call-overload]
+    if strategy.server != ServerSGD():
         words.append(server)
     return "; ".join(words)

@@ -64,7 +64,7 @@ SPECS = {
     "tiny": Spec("tiny", 3, 2, 2, 3, 1, drops=True),
     "nasty": Spec(NASTY[0], 7, 3, 6, names=NASTY, drops=True),
     "huge": Spec(
-        "huge names", 300, 100, 62, 300, 1, names=("long " * 2000,) * 300, extra="a,b,c,d"
+        "huge names", 300, 300, 62, 150, 1, names=("long " * 2000,) * 300, extra="a,b,c,d"
     ),
 }
 

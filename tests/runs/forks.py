@@ -81,7 +81,7 @@ class ForkServer:
         for the changes), `file_size` (the largest size of a file).
         """
         log = cwd / "printed.txt"
-        job = {"do": "start", "argv": argv, "cwd": str(cwd), "log": str(log)}
+        job: dict[str, Any] = {"do": "start", "argv": argv, "cwd": str(cwd), "log": str(log)}
         job |= {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
         return Running(self, self.ask(job)["pid"], log)
 

@@ -54,12 +54,12 @@ def test_momentum_decay_and_schedule_are_torch_optim_sgds() -> None:
 def test_fedprox_descends_the_penalised_loss(momentum: float, decay: float) -> None:
     small = world()
     strategy = fedprox(
-        lr=0.1, mu=2.0, local_epochs=3, batch_size=4, momentum=momentum, weight_decay=decay
+        lr=0.1, mu=2.0, local_epochs=3, batch_size=10, momentum=momentum, weight_decay=decay
     )
     expected = federated_averaging(
         small,
         mlp(),
-        Epochs(3, 4),
+        Epochs(3, 10),
         rate=lambda _: 0.1,
         momentum=momentum,
         weight_decay=decay,

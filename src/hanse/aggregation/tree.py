@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -61,18 +60,14 @@ def sum_rows(rows: Tensor, positions: NDArray[np.int64] | None = None) -> Tensor
     """
     if positions is None or _is_gapless(positions):
         return _sum_without_gaps(rows)
-    parts = list(rows)
+    parts: dict[int, Tensor] = dict(zip(positions.tolist(), rows, strict=True))
     while len(parts) > 1:
-        merged: list[Tensor] = []
-        places: list[int] = []
-        for part, place in zip(parts, positions >> 1, strict=True):
-            if places and places[-1] == place:
-                merged[-1] = merged[-1] + part
-            else:
-                merged.append(part)
-                places.append(place)
-        parts, positions = merged, np.array(places)
-    return parts[0]
+        merged: dict[int, Tensor] = {}
+        for place, part in parts.items():
+            left = merged.get(place >> 1)
+            merged[place >> 1] = part if left is None else left + part
+        parts = merged
+    return next(iter(parts.values()))
 
 
 def _is_gapless(positions: NDArray[np.int64]) -> bool:

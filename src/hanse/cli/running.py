@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -71,6 +72,7 @@ def resume_run(path: Path, rounds: int | None) -> None:
         if done["status"] == "finished" and done["rounds"] == experiment.rounds:
             text = f"{run.path} is finished: {done['rounds']} rounds. --rounds N goes on."
             console.print(text, markup=False, soft_wrap=True)
+            os.close(run.lock())  # sweeps up, had a process been killed while it wrote the report
             continue
         _train(console, prepare(experiment), run)
     _close(console, path)

@@ -72,6 +72,7 @@ class CosineDecay:
     def __post_init__(self) -> None:
         """Refuse what is no rate."""
         check_rate(self.lr, "CosineDecay(lr=…)")
+        check_coefficient(self.final, "CosineDecay(final=…)")
         if self.rounds < 1:
             raise StrategyError(
                 f"CosineDecay(rounds={self.rounds})",
