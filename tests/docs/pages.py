@@ -196,30 +196,37 @@ class Reader:
 
 @contextlib.contextmanager
 def reading(page: str, folder: Path) -> Iterator[Reader]:
-    """A reader of a page, in `folder`; what the reader imports is forgotten afterwards."""
+    """A reader of a page, in `folder`; what is imported from there is forgotten afterwards."""
     reader = Reader(page, folder)
     (folder / "examples").symlink_to(ROOT / "examples")
     before = Path.cwd()
-    with mock.patch.dict(sys.modules, {"page": reader.module}):
-        os.chdir(folder)
-        sys.path.insert(0, str(folder))
-        try:
-            yield reader
-        finally:
-            sys.path.remove(str(folder))
-            os.chdir(before)
+    sys.modules["page"] = reader.module  # dataclasses look their module up
+    sys.path.insert(0, str(folder))
+    os.chdir(folder)
+    try:
+        yield reader
+    finally:
+        os.chdir(before)
+        sys.path.remove(str(folder))
+        for name, module in list(sys.modules.items()):
+            if name == "page" or str(getattr(module, "__file__", None)).startswith(str(folder)):
+                del sys.modules[name]
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the tables of `over` put over it; a table that names another kind replaces it."""
+    """`base` with the tables of `over` put over it; a table of another kind replaces it."""
     found = dict(base)
     for key, value in over.items():
         below = found.get(key)
-        both = isinstance(value, dict) and isinstance(below, dict)
-        renamed = both and any(value.get(name, below.get(name)) != below.get(name)
-                               for name in ("name", "source"))
-        found[key] = merged(below, value) if both and not renamed else value
+        if isinstance(value, dict) and isinstance(below, dict) and not _renames(value, below):
+            found[key] = merged(below, value)
+        else:
+            found[key] = value
     return found
+
+
+def _renames(table: Mapping[str, Any], below: Mapping[str, Any]) -> bool:
+    return any(table.get(key, below.get(key)) != below.get(key) for key in ("name", "source"))
 
 
 def experiment_of(text: str, folder: Path) -> ExperimentFile:

@@ -1,4 +1,4 @@
-"""docs/cli.md is complete: what the code takes is described, and what is described the code takes."""
+"""docs/cli.md describes what the code takes, all of it and nothing else."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ BUILT = [
     for heading, rows in PAGE.items()
     if heading in KINDS and not heading.startswith(("Sources mnist", "Source idx", "Source npz"))
     for row in rows
-    if not (heading == "Model cnn")  # the smartwatch's data are no images
+    if heading != "Model cnn"  # the smartwatch's data are no images
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ from tests.engine.small import (
 from torch import Tensor, nn
 
 from hanse.core.errors import DivergenceError
+from hanse.core.types import Layer
 from hanse.data import Federation, PackedClients
 from hanse.engines import Dropped
 from hanse.experiment import Experiment
@@ -37,6 +39,7 @@ from hanse.strategies import fedavg, fedprox, fedsgd, scaffold
 from hanse.training import rounds
 
 if TYPE_CHECKING:
+    from hanse.core.types import Broadcast, ClientContext, Memory, Update
     from hanse.strategy import Strategy
 
 executions = pytest.mark.parametrize(
@@ -100,6 +103,32 @@ def test_whoever_fails_the_bits_do_not_depend_on_the_block(
     for block in (2, 4, 8, 16):
         found = snapshot(small.run(strategy, Execution(path, block), rounds=1))
         assert same_bits(found, alone), block
+
+
+@dataclass(frozen=True)
+class Crowd(Layer):
+    """Cannot do with nobody: a largest value of none is an error."""
+
+    def on_client(
+        self, update: Update, broadcast: Broadcast, memory: Memory, client: ClientContext
+    ) -> tuple[Update, Memory]:
+        assert float(update["delta"].values.max()) > -1
+        rows = {len(v.values) for v in update.values()} | {len(broadcast.params), len(memory["n"])}
+        assert rows == {len(client.id)}
+        return update, {"n": memory["n"] + 1}
+
+    def init_client(self, broadcast: Broadcast) -> Memory:
+        return {"n": torch.zeros(())}
+
+
+@executions
+def test_layers_see_the_clients_that_did_not_fail_and_are_not_asked_about_nobody(
+    execution: Execution,
+) -> None:
+    strategy = scaffold(lr=0.02).then(Crowd())
+    found = regression(BAD, 5).run(strategy, execution, rounds=2)
+    assert found.clients.rows.keys() == set(OTHERS) - {5}
+    assert {float(slots[3]["n"]) for slots in found.clients.rows.values()} == {2.0}
 
 
 class Tower(nn.Module):

@@ -34,13 +34,14 @@ from hanse.experiment import Experiment, prepare
 from hanse.models import Execution, cross_entropy, squared_error
 from hanse.selection import Full, Uniform
 from hanse.server import ServerAdam
-from hanse.strategies import fedavg, fedsgd, scaffold
+from hanse.strategies import fedavg, scaffold
 from hanse.training import rounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hanse.core.types import Broadcast, ClientContext, Memory, Update
+    from hanse.strategy import Strategy
 
 EVEN = (10, 15, 5, 20, 12, 8, 30)  # with batches of 5, no batch holds a single example
 WORDS = 6
@@ -308,12 +309,20 @@ def test_local_statistics_and_shared_scales_go_separate_ways() -> None:
     assert all(set(slots[0]) == {"buffers"} for slots in found.clients.rows.values())
 
 
-def test_a_local_head_without_local_training_is_refused() -> None:
-    experiment = Experiment(
-        fedsgd(), Federation(clients(EVEN)), mlp(), local=("2.*",), participation=Full()
-    )
-    with pytest.raises(Exception, match="never be trained"):
-        prepare(experiment)
+@pytest.mark.parametrize("execution", [MODULE, VMAP], ids=["module", "vmap"])
+@pytest.mark.parametrize("strategy", [fedavg(), scaffold(option=1)], ids=["fedavg", "scaffold"])
+def test_where_everything_is_local_each_client_trains_alone(
+    strategy: Strategy, execution: Execution
+) -> None:
+    small = world(local=("*",))
+    found = small.run(strategy, execution)
+    assert torch.equal(found.params, small.start(strategy).params)
+    own = {k: mlp() for k in range(len(small.data))}
+    for number in range(1, 4):
+        for k in small.cohort(number):
+            own[k] = trained(small, own[k], number, k, Epochs(), lr=0.1)
+    for k, (slot, *_) in found.clients.rows.items():
+        assert float((slot["params"] - vector(own[k])).abs().max()) < 1e-12
 
 
 # --------------------------------------------------------------------------------- randomness

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hanse.evaluation import evaluate, spread, worse_than
 from hanse.models import absolute_error, accuracy, squared_error, whole
+from hanse.selection import Uniform
 from hanse.strategies import fedavg
 
 if TYPE_CHECKING:
@@ -84,6 +85,30 @@ def test_modules_are_evaluated_in_evaluation_mode() -> None:
             x, y = small.examples(k)
             expected = float(nn.functional.cross_entropy(module(x), y))
             assert found.metrics["loss"][k] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("split", ["test", "unseen"])
+def test_clients_are_evaluated_with_what_they_keep(split: str) -> None:
+    module = seeded(
+        lambda: nn.Sequential(nn.Linear(FEATURES, 5), nn.BatchNorm1d(5), nn.Linear(5, CLASSES))
+    )
+    sizes, strategy = (6, 8, 10, 12, 7), fedavg(batch_size=None)
+    small = world(module, sizes=sizes, local=("1.*", "2.*"), participation=Uniform(count=2))
+    state = small.run(strategy, rounds=2)
+    assert 2 <= len(state.clients.rows) < len(sizes)
+    everyone = np.arange(len(sizes), dtype=np.int64)
+    found = evaluate(small.task, strategy, state, small.data, everyone, split).metrics["loss"]
+    for k in range(len(sizes)):
+        params, buffers = state.params.clone(), state.buffers.clone()
+        if split == "test" and k in state.clients.rows:
+            own = state.clients.rows[k][0]
+            params[small.task.layout.shared :] = own["params"]
+            buffers[:] = own["buffers"]
+        x, y = small.examples(k)
+        with torch.no_grad():
+            outputs = small.task.with_values(params, buffers).eval()(x)
+            expected = float(nn.functional.cross_entropy(outputs, y))
+        assert found[k] == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_loss_of_all_examples_at_once_is_evaluated_by_client() -> None:

@@ -128,13 +128,16 @@ def client_stats(values: Sequence[Number], clients: Sequence[int]) -> ClientStat
     if kept.size == 0:
         return None
     found = found[kept]
+    # Squares of a diverging run's numbers may be too large for a float; shares of the largest not.
+    unit = float(np.abs(found).max()) or 1.0
+    shares = found / unit
     ordered = np.sort(found)
     tenth = math.ceil(found.size / 10)
     low, q10, median, q90, high = np.quantile(ordered, [0.0, 0.1, 0.5, 0.9, 1.0]).tolist()
     return ClientStats(
         count=found.size,
-        mean=float(found.mean()),
-        std=float(found.std()),
+        mean=float(shares.mean() * unit),
+        std=float(shares.std() * unit),
         low=low,
         low_decile=float(ordered[:tenth].mean()),
         q10=q10,

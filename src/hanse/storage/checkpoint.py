@@ -72,9 +72,14 @@ def write_checkpoint(folder: Path, state: FederationState, fingerprint: Mapping[
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         fsync_directory(folder)
-        for old in checkpoints(folder)[:-_KEPT]:
-            shutil.rmtree(old.rename(_hidden(old)))  # no half of it is ever taken for a checkpoint
+        remove_old(folder)
     return final
+
+
+def remove_old(folder: Path) -> None:
+    """Keep the newest checkpoints only."""
+    for old in checkpoints(folder)[:-_KEPT]:
+        shutil.rmtree(old.rename(_hidden(old)))  # no half of it is ever taken for a checkpoint
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hanse.core.errors import RunError
-from hanse.storage.checkpoint import latest_checkpoint, read_checkpoint, write_checkpoint
+from hanse.storage.checkpoint import (
+    latest_checkpoint,
+    read_checkpoint,
+    remove_old,
+    write_checkpoint,
+)
 from hanse.storage.files import (
     append_lines,
     fsync_directory,
@@ -151,10 +156,11 @@ class RunDirectory:
         return handle
 
     def _sweep(self) -> None:
-        """Remove what a killed process left half-written; nobody else is here."""
+        """Remove what a killed process left half-written, or too long; nobody else is here."""
         for left in self.path.glob(".*"):
             if _HALF_WRITTEN.fullmatch(left.name) and left.is_file():
                 left.unlink()
         for left in (self.path / "checkpoints").glob(".*"):
             if _HALF_WRITTEN.fullmatch(left.name):
                 shutil.rmtree(left)
+        remove_old(self.path / "checkpoints")
