@@ -42,6 +42,8 @@ class FederationState:
         optimizer: the server optimiser's state.
         direction: `[S]`, the last round's mean update, to measure drift against.
         clients: what clients remember.
+        first_loss: 0-d, the first positive training loss, to tell divergence by; 0 before it.
+        exploded: 0-d, for how many rounds in a row the training loss has been far above it.
     """
 
     round: int
@@ -51,6 +53,8 @@ class FederationState:
     optimizer: State
     direction: Tensor
     clients: ClientMemory
+    first_loss: Tensor
+    exploded: Tensor
 
 
 class RoundResult(NamedTuple):
@@ -103,6 +107,8 @@ def initial_state(strategy: Strategy, task: Task) -> FederationState:
         optimizer=strategy.server.init(layout.shared, params.dtype),
         direction=params.new_zeros(layout.shared),
         clients=ClientMemory(),
+        first_loss=torch.tensor(0.0, dtype=torch.float64),
+        exploded=torch.tensor(0),
     )
 
 
@@ -139,7 +145,8 @@ def run_round(
     delta = _delta(total)
     shared = state.params[: layout.shared]
     shared, optimizer = strategy.server.step(shared, delta, state.optimizer, context)
-    after = FederationState(
+    after = dataclasses.replace(
+        state,
         round=number,
         params=torch.cat([shared, state.params[layout.shared :]]),
         buffers=_moved(state.buffers, total),

@@ -123,17 +123,19 @@ def carry_on(prepared: Prepared, run: RunDirectory) -> Generator[Round, None, No
         seconds = sum(record.get("seconds") or 0.0 for record in run.metrics())
         _keep_rounds(run, last)
         run.update(status="running", rounds=last, advice=None)
+        good = state
         try:
             for done in rounds(prepared, start=state):
                 seconds += done.seconds
                 run.append(records.round_record(done), records.client_records(done))
-                state = done.state
-                if _is_checkpoint(prepared, done.number):
-                    run.save(state, mark)
+                if not int(done.state.exploded):
+                    good = done.state
+                if _is_checkpoint(prepared, done.state):
+                    run.save(done.state, mark)
                 yield done
         except DivergenceError as error:
-            if state is not None:
-                run.save(state, mark)
+            if good is not None:
+                run.save(good, mark)
             run.update(status="diverged", advice=f"{error.found}: {error.instead}", seconds=seconds)
             _report(run)
             raise
@@ -227,9 +229,11 @@ def _report(run: RunDirectory) -> None:
         write_report(run.path)
 
 
-def _is_checkpoint(prepared: Prepared, number: int) -> bool:
+def _is_checkpoint(prepared: Prepared, state: FederationState) -> bool:
+    """Whether to keep a state: the last one, or a due one whose training loss has not exploded."""
     experiment = prepared.experiment
-    return number % experiment.checkpoint_every == 0 or number == experiment.rounds
+    due = state.round % experiment.checkpoint_every == 0 and not int(state.exploded)
+    return due or state.round == experiment.rounds
 
 
 def _model_bytes(task: Task, state: FederationState, about: dict[str, Any]) -> bytes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import torch
@@ -83,7 +84,6 @@ def rounds(
         with _one_thread():
             evaluations = evaluate_all(prepared, state)
         yield Round(state, None, evaluations, time.perf_counter() - began, prepared)
-    watch = _Divergence(experiment.strategy)
     while state.round < experiment.rounds:
         began = time.perf_counter()
         with _one_thread():
@@ -94,7 +94,7 @@ def rounds(
                 prepared.population,
                 prepared.task.layout,
             )
-            watch.look(state, result)
+            state = _watched(state, result, experiment.strategy)
             evaluations = evaluate_all(prepared, state) if _is_due(prepared, state.round) else {}
         yield Round(state, result, evaluations, time.perf_counter() - began, prepared)
 
@@ -135,38 +135,37 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Divergence:
-    """Watches for numbers that mean nothing any more."""
-
-    def __init__(self, strategy: Strategy) -> None:
-        self._strategy = strategy
-        self._first: float | None = None
-        self._bad = 0
-
-    def look(self, state: FederationState, result: RoundResult) -> None:
-        if result.cohort and not result.accepted:
-            self._stop(state, f"none of the {result.cohort} clients' updates was finite")
-        if not bool(state.params.isfinite().all() and state.buffers.isfinite().all()):
-            self._stop(state, "the new model is not finite")
-        loss = train_loss(result)
-        if loss is None:
-            return
-        self._first = loss if self._first is None else self._first
-        exploded = loss > _EXPLODED * self._first > 0
-        self._bad = self._bad + 1 if exploded else 0
-        if self._bad >= _PATIENCE:
-            self._stop(
-                state,
-                f"the training loss is {loss:.3g}, {loss / self._first:.0f} times the first "
-                f"round's {self._first:.3g}, for the {_PATIENCE}rd round in a row",
-            )
-
-    def _stop(self, state: FederationState, found: str) -> None:
-        raise DivergenceError(
-            f"round {state.round} diverged: {found}",
-            why="clients walked further than their gradients can be trusted",
-            instead=advice(self._strategy),
+def _watched(state: FederationState, result: RoundResult, strategy: Strategy) -> FederationState:
+    """The state with its count of exploded rounds; raises where its numbers mean nothing."""
+    if result.cohort and not result.accepted:
+        _stop(state, strategy, f"none of the {result.cohort} clients' updates was finite")
+    if not bool(state.params.isfinite().all() and state.buffers.isfinite().all()):
+        _stop(state, strategy, "the new model is not finite")
+    loss = train_loss(result)
+    if loss is None:
+        return state
+    first = float(state.first_loss) or loss
+    exploded = int(state.exploded) + 1 if loss > _EXPLODED * first > 0 else 0
+    if exploded >= _PATIENCE:
+        _stop(
+            state,
+            strategy,
+            f"the training loss is {loss:.3g}, {loss / first:.0f} times the first round's "
+            f"{first:.3g}, for the {_PATIENCE}rd round in a row",
         )
+    return dataclasses.replace(
+        state,
+        first_loss=torch.tensor(first, dtype=torch.float64),
+        exploded=torch.tensor(exploded),
+    )
+
+
+def _stop(state: FederationState, strategy: Strategy, found: str) -> NoReturn:
+    raise DivergenceError(
+        f"round {state.round} diverged: {found}",
+        why="clients walked further than their gradients can be trusted",
+        instead=advice(strategy),
+    )
 
 
 def advice(strategy: Strategy) -> str:

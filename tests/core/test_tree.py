@@ -105,6 +105,23 @@ def test_whoever_is_missing_blocks_give_the_same_tree(case: tuple[int, set[int]]
     assert len({tree.total() for tree in trees.values()}) == 1
 
 
+@given(st.sets(st.integers(0, 40), min_size=1), blocks)
+def test_rows_with_gaps_are_summed_as_that_tree(present: set[int], block: int) -> None:
+    values, places = rows(41), np.array(sorted(present))
+    alone: Tree[Tensor] = Tree(torch.add)
+    together: Tree[Tensor] = Tree(torch.add)
+    for place in places.tolist():
+        alone.push(place, values[place])
+    for start in range(0, 41, block):
+        inside = places[(places >= start) & (places < start + block)]
+        if len(inside):
+            together.push(start // block, sum_rows(values[inside], inside))
+    one, other = alone.total(), together.total()
+    assert one is not None
+    assert other is not None
+    assert torch.equal(one, other)
+
+
 @given(st.integers(1, 40))
 def test_a_tree_sums_as_exactly_as_it_can(count: int) -> None:
     # A pairwise sum's error is within log2(n) roundings of the sum of magnitudes (Higham, 1993).

@@ -48,14 +48,15 @@ def spread(metric: str, values: NDArray[np.float64], examples: NDArray[np.int64]
     badness = np.where(np.isnan(values), np.inf, sign * values)
     order = np.argsort(-badness, kind="stable")
     tenth = order[: max(math.ceil(len(values) / 10), 1)]
-    return Spread(
-        overall=float(np.average(values, weights=examples)),
-        mean=float(values.mean()),
-        deviation=float(values.std()),
-        worst_decile=float(values[tenth].mean()),
-        worst=float(values[order[0]]),
-        worst_client=int(order[0]),
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # a diverging run's losses may be infinite
+        return Spread(
+            overall=float(np.average(values, weights=examples)),
+            mean=float(values.mean()),
+            deviation=float(values.std()),
+            worst_decile=float(values[tenth].mean()),
+            worst=float(values[order[0]]),
+            worst_client=int(order[0]),
+        )
 
 
 def worse_than(

@@ -139,6 +139,8 @@ def flatten_state(state: FederationState) -> dict[str, Tensor]:
         "params": state.params,
         "buffers": state.buffers,
         "direction": state.direction,
+        "first_loss": state.first_loss,
+        "exploded": state.exploded,
         "layers": torch.tensor(len(state.layers)),
     }
     tensors |= {f"optimizer/{name}": value for name, value in state.optimizer.items()}
@@ -187,6 +189,8 @@ def unflatten_state(tensors: Mapping[str, Tensor], round_number: int) -> Federat
         optimizer=optimizer,
         direction=tensors["direction"],
         clients=ClientMemory(rows),
+        first_loss=tensors["first_loss"],
+        exploded=tensors["exploded"],
     )
 
 
