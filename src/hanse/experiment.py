@@ -19,7 +19,7 @@ from hanse.data import Federation, PackedClients, select_clients, to_dtype
 from hanse.data.packing import first_row, owner
 from hanse.engines import InProcess
 from hanse.models import Execution, Task, choose_execution, cross_entropy
-from hanse.models.gradient import check_execution
+from hanse.models.execution import check_execution
 from hanse.round import Population
 from hanse.settings import Setting, setting_named
 from hanse.soundness import check

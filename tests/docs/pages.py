@@ -239,14 +239,14 @@ def experiment_of(text: str, folder: Path) -> ExperimentFile:
     return file
 
 
-def hanse(line: str) -> tuple[int, str]:
+def hanse(line: str, rounds: int | None = 2) -> tuple[int, str]:
     """Run `hanse …` in this process: its exit code, and what it printed.
 
-    Runs are of two rounds at most.
+    Runs are of `rounds` rounds, or of as many as they say.
     """
     arguments = shlex.split(line, comments=True)
-    if arguments[:1] == ["run"]:
-        arguments += ["--set", "run.rounds=2"]
+    if arguments[:1] == ["run"] and rounds is not None:
+        arguments += ["--set", f"run.rounds={rounds}"]
     output = io.StringIO()
     status = 0
     with (

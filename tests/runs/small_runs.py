@@ -83,9 +83,13 @@ def same_state(one: FederationState, other: FederationState) -> bool:
 
 
 def same_tensors(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
-    return left.keys() == right.keys() and all(
-        v.dtype == right[k].dtype and torch.equal(v, right[k]) for k, v in left.items()
-    )
+    """Whether two sets of tensors have the same bits, those of NaN included."""
+    return left.keys() == right.keys() and all(_same(v, right[k]) for k, v in left.items())
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    alike = one.dtype == other.dtype and one.shape == other.shape
+    return alike and one.numpy().tobytes() == other.numpy().tobytes()
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from hanse.core.types import Aggregate, Broadcast
     from hanse.data.federation import ClientData
     from hanse.memory import ClientMemory, Slots
-    from hanse.models.gradient import Execution, Executor, ViewCache
+    from hanse.models.execution import Execution
+    from hanse.models.gradient import Executor, ViewCache
     from hanse.models.task import Task
     from hanse.strategy import Strategy
 
@@ -127,7 +128,7 @@ class InProcess:
         ids, sizes = cohort[order], sizes[order]
         keys = derive(broadcast.round.key, ids)
         initial = initial_memory(strategy, broadcast, self.task.buffers.local)
-        executor, views = make_executor(self.execution, self.task)
+        executor, views = make_executor(self.execution.path, self.task)
         for start in range(0, len(ids), self.execution.block):
             rows = slice(start, start + self.execution.block)
             client = ClientContext(

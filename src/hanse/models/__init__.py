@@ -1,6 +1,6 @@
 """Models, losses, and the loss gradient: the only part that knows of modules."""
 
-from hanse.models.gradient import Execution, choose_execution
+from hanse.models.execution import Execution, choose_execution
 from hanse.models.losses import (
     Loss,
     Metric,
