@@ -87,6 +87,8 @@ def client_round(
         )
     trained, after = update, [*slots[:2]]
     for layer, remembered in zip(strategy.layers, slots[2:], strict=True):
+        if not len(client.id):  # nobody is left to ask
+            break
         update, kept = layer.on_client(update, broadcast, remembered, client)
         _check_memory(layer, kept)
         after.append(kept)

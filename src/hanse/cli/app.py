@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -121,7 +122,8 @@ def main() -> None:
 
         if not isinstance(error, HanseError | OSError):
             raise
-        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        color = None if os.environ.get("NO_COLOR") else "red"  # https://no-color.org
+        click.secho("error: ", fg=color, bold=True, nl=False, err=True)
         click.echo(_wrapped(str(error)), err=True)
         sys.exit(3 if isinstance(error, DivergenceError) else 2)
 
