@@ -56,43 +56,50 @@ def client_round(
         StrategyError: the update does not fit the layout.
     """
     own, *memories = memory
-    local = strategy.local
     broadcast = at_client(broadcast, own, len(client.id))
     for layer, remembered in zip(strategy.onion, memories, strict=True):
         broadcast = layer.on_receive(broadcast, remembered, client)
     work.buffers.copy_(broadcast.buffers)
 
-    state = local.start(broadcast, memories[0], client)
-    for number in range(len(local.passes)):
-        rows, still = state, len(client.id)
-        for active, gradient in work.steps(number):
-            if active != still:
-                rows, still = prefix(state, active), active
-            local.step(rows, gradient, number)
+    state = strategy.local.start(broadcast, memories[0], client)
+    _train(strategy, state, work, len(client.id))
     everyone = dataclasses.replace(client, facts=work.facts())
 
     own = _own_columns(strategy, broadcast, own, state, work)
-    update, kept = local.finish(state, broadcast, memories[0], everyone)
+    update, kept = strategy.local.finish(state, broadcast, memories[0], everyone)
     update = {**update, **_buffer_update(broadcast, own, work)}
     _check_width(update, broadcast)
 
     # Before anything is encoded: quantised or masked, a NaN would become a finite number.
     finite = _finite(update, own, kept)
-    slots, client = (own, kept, *memories[1:]), everyone
-    if not bool(finite.all()):
-        chosen = finite.nonzero().squeeze(1)
-        update, slots, client = _select(update, slots, client, chosen)
-        broadcast = broadcast._replace(
-            params=broadcast.params[chosen], buffers=broadcast.buffers[chosen]
-        )
-    trained, after = update, [*slots[:2]]
-    for layer, remembered in zip(strategy.layers, slots[2:], strict=True):
-        if not len(client.id):  # nobody is left to ask
-            break
+    done = ClientResult(update, (own, kept, *memories[1:]), everyone, update, everyone, finite)
+    if bool(finite.all()):
+        return _through_layers(strategy, broadcast, done)
+    chosen = finite.nonzero().squeeze(1)
+    if not len(chosen):  # nobody is left for the layers to ask
+        return _select(done, chosen)
+    broadcast = broadcast._replace(
+        params=broadcast.params[chosen], buffers=broadcast.buffers[chosen]
+    )
+    return _through_layers(strategy, broadcast, _select(done, chosen))
+
+
+def _train(strategy: Strategy, state: dict[str, Tensor], work: Work, clients: int) -> None:
+    for number in range(len(strategy.local.passes)):
+        rows, still = state, clients
+        for active, gradient in work.steps(number):
+            if active != still:
+                rows, still = prefix(state, active), active
+            strategy.local.step(rows, gradient, number)
+
+
+def _through_layers(strategy: Strategy, broadcast: Broadcast, done: ClientResult) -> ClientResult:
+    update, client, after = done.update, done.client, [*done.memory[:2]]
+    for layer, remembered in zip(strategy.layers, done.memory[2:], strict=True):
         update, kept = layer.on_client(update, broadcast, remembered, client)
         _check_memory(layer, kept)
         after.append(kept)
-    return ClientResult(update, tuple(after), client, trained, everyone, finite)
+    return done._replace(update=update, memory=tuple(after))
 
 
 def at_client(broadcast: Broadcast, own: Memory, clients: int) -> Broadcast:
@@ -120,24 +127,24 @@ def _finite(update: Update, *memory: Memory) -> Tensor:
     return torch.stack(rows).isfinite().all(dim=0)
 
 
-def _select(
-    update: Update, slots: Slots, client: ClientContext, rows: Tensor
-) -> tuple[Update, Slots, ClientContext]:
-    """Some of the clients."""
+def _select(done: ClientResult, rows: Tensor) -> ClientResult:
+    """The same with some of the clients left."""
+    client = done.client
     assert client.facts is not None  # noqa: S101 - training is over, for the type checker
     index = rows.numpy()
-    chosen = dataclasses.replace(
-        client,
-        id=client.id[index],
-        position=client.position[index],
-        key=client.key[index],
-        examples=client.examples[rows],
-        facts=Facts(*(value[rows] for value in client.facts)),
-    )
-    return (
-        {k: Vector(v.values[rows], v.scale[rows], v.space) for k, v in update.items()},
-        tuple({k: v[rows] for k, v in slot.items()} for slot in slots),
-        chosen,
+    update = {k: Vector(v.values[rows], v.scale[rows], v.space) for k, v in done.update.items()}
+    return done._replace(
+        update=update,
+        trained=update,
+        memory=tuple({k: v[rows] for k, v in slot.items()} for slot in done.memory),
+        client=dataclasses.replace(
+            client,
+            id=client.id[index],
+            position=client.position[index],
+            key=client.key[index],
+            examples=client.examples[rows],
+            facts=Facts(*(value[rows] for value in client.facts)),
+        ),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tomllib
 from pathlib import Path
@@ -283,6 +282,6 @@ def test_a_file_is_found_through_a_link_and_with_spaces(
     write(data={"source": "own.py:people", "count": 2})
     place = tmp_path / "a folder, ü"
     place.mkdir()
-    os.symlink(tmp_path, place / "link")
+    (place / "link").symlink_to(tmp_path)
     made = read_experiment(place / "link" / "experiment.toml").experiment()
     assert len(made.data.train) == 2

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.runs.forks import ForkServer
+from tests.runs.forks import ForkServer, shared
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 CLIENTS = """
@@ -52,9 +51,8 @@ participation = { kind = "uniform", fraction = 0.5 }
 
 
 @pytest.fixture(scope="session")
-def forks() -> Iterator[ForkServer]:
-    with ForkServer() as server:
-        yield server
+def forks() -> ForkServer:
+    return shared()
 
 
 @pytest.fixture

@@ -53,12 +53,14 @@ def _watch(folder: str, kill_at: int | None, trace: str | None) -> None:
 
 
 def _child(job: dict[str, Any]) -> NoReturn:
+    os.setsid()  # a terminal's own signals, if the log is one, are this child's alone
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.chdir(job["cwd"])
     sys.argv = ["hanse", *job["argv"]]
+    os.environ.update(job.get("environment", {}))
     if job.get("file_size") is not None:
         limit = int(job["file_size"])
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import json
 import os
@@ -10,7 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from safetensors import safe_open
 
@@ -41,7 +43,7 @@ class Running:
 
     def wait(self) -> Ended:
         status = int(self._server.ask({"do": "wait", "pid": self.pid})["status"])
-        return Ended(status, self._log.read_text("utf-8"))
+        return Ended(status, self._log.read_text("utf-8") if self._log.is_file() else "")
 
 
 class ForkServer:
@@ -54,14 +56,11 @@ class ForkServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **one, "COLUMNS": "80"},
+            env={**os.environ, **one, "TERM": "xterm-256color", "COLUMNS": "80"},
         )
         assert self._answer() == {"threads": 1}  # a fork copies only the thread that forks
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -78,9 +77,10 @@ class ForkServer:
         """Start `hanse argv` in `cwd`.
 
         Options: `watch` (a folder), `kill_at` (die before so many changes in it), `trace` (a file
-        for the changes), `file_size` (the largest size of a file).
+        for the changes), `file_size` (the largest size of a file), `environment`, and `log` (where
+        it prints, a terminal perhaps).
         """
-        log = cwd / "printed.txt"
+        log = Path(str(options.pop("log", cwd / "printed.txt")))
         job: dict[str, Any] = {"do": "start", "argv": argv, "cwd": str(cwd), "log": str(log)}
         job |= {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
         return Running(self, self.ask(job)["pid"], log)
@@ -92,6 +92,14 @@ class ForkServer:
         assert self._process.stdout is not None
         found: dict[str, int] = json.loads(self._process.stdout.readline())
         return found
+
+
+@functools.cache
+def shared() -> ForkServer:
+    """One for all tests of this process; it ends with it."""
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -50,7 +50,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         RunError: it cannot be written; what was there is as it was.
     """
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.parent / f".{path.name}.{os.getpid()}"
     with writing(path):
         try:
             with temporary.open("wb") as file:

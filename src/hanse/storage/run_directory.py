@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from hanse.round import FederationState
 
+_NEEDED = {"hanse", "name", "rounds", "status", "baselines"}  # of run.json, to go on
 _HALF_WRITTEN = re.compile(r"\..+\.\d+(\.tmp)?")  # a name with the number of the process
 
 
@@ -93,8 +94,20 @@ class RunDirectory:
         return run
 
     def about(self) -> dict[str, Any]:
-        """The content of `run.json`."""
-        return read_json(self.path / "run.json")
+        """The content of `run.json`.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        found = read_json(self.path / "run.json")
+        missing = sorted(_NEEDED - set(found))
+        if missing:
+            raise RunError(
+                f"{self.path / 'run.json'} has no {missing[0]!r}",
+                why="it was damaged, or changed by something other than Hanse",
+                instead="restore it from a backup, or start the run anew",
+            )
+        return found
 
     def write_about(self, about: Mapping[str, Any]) -> None:
         """Replace `run.json`."""
