@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.docs.pages import files, hanse, reading
+from tests.docs.pages import files, hanse, reading, tables
 from torch import nn
 
+from hanse.core.types import ClientContext, RoundContext
 from hanse.data import Federation, federation_from_arrays
 from hanse.experiment import Experiment
 from hanse.models import Execution, squared_error
@@ -86,6 +88,12 @@ def optimum(data: Federation) -> torch.Tensor:
         slope += x.T @ y / len(x)
     found: torch.Tensor = torch.linalg.solve(hessian, slope)
     return found
+
+
+def test_all_that_a_strategy_is_told_is_listed() -> None:
+    listed = {row[0] for row in tables(PAGE)["What you are told"]}
+    client = {f"client.{field.name}" for field in dataclasses.fields(ClientContext)}
+    assert listed == client | {f"round_.{f.name}" for f in dataclasses.fields(RoundContext)}
 
 
 def test_clipped_steps_are_those_of_plain_pytorch(folder: Path) -> None:

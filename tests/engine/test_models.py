@@ -493,6 +493,19 @@ def test_the_users_module_is_never_edited(name: str, execution: Execution | None
     assert not module.training
 
 
+def test_a_run_does_not_see_what_becomes_of_the_users_module() -> None:
+    module, other = seeded(frozen), seeded(frozen)
+    run, untouched = (
+        rounds(Experiment(fedavg(), Federation(clients(EVEN)), own, rounds=1))
+        for own in (module, other)
+    )
+    next(run)
+    with torch.no_grad():
+        for parameter in module.parameters():  # the frozen ones, too, are no vector's columns
+            parameter.zero_()
+    assert torch.equal(next(run).state.params, list(untouched)[-1].state.params)
+
+
 def test_the_model_of_a_round_is_a_new_one_each_time() -> None:
     first = next(iter(rounds(Experiment(fedavg(), Federation(clients(EVEN)), mlp()))))
     one, other = first.model(), first.model()

@@ -191,7 +191,8 @@ def _close(console: Console, path: Path) -> None:
 
 def _print_summary(console: Console, numbers: Summary) -> None:
     for split in numbers.splits:
-        title = f"{split.split}: {split.clients} clients, {split.examples:,} examples"
+        several = split.clients > 1
+        title = f"{split.split}: {split.clients} client{'s' * several}, {split.examples:,} examples"
         if numbers.runs > 1:
             title += f"; mean ± deviation of {numbers.runs} seeds"
         table = Table(title=title, title_justify="left", title_style="bold")
@@ -200,7 +201,8 @@ def _print_summary(console: Console, numbers: Summary) -> None:
             table.add_column(Text(metric.metric), justify="right")
         rows = [_cells(metric) for metric in split.metrics]
         for name in rows[0]:
-            if any(row[name] for row in rows):
+            about_spread = name.startswith(" ")
+            if any(row[name] for row in rows) and (several or not about_spread):
                 table.add_row(name, *(Text(row[name] or "–") for row in rows))
         console.print(table)
 

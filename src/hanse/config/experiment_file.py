@@ -217,7 +217,7 @@ def _value(text: str) -> Any:  # noqa: ANN401 - whatever TOML can hold
 
 def _data(table: Mapping[str, Any], base: Path) -> Federation:
     name, rest = _named(table, "data", "source")
-    standardise = rest.pop("standardise", False)
+    standardise = convert(rest.pop("standardise", False), bool, "data.standardise", base)
     function = named(name, SOURCES, "data.source", base)
     federation = call(function, rest, "data", base)
     if not isinstance(federation, Federation):
