@@ -22,7 +22,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hanse import core, data, local, models, selection
+    from hanse import aggregation, core, data, layers, local, models, selection, server
     from hanse.core.errors import (
         ConfigError,
         DataError,
@@ -62,11 +62,13 @@ __all__ = [
     "StrategyError",
     "Uniform",
     "Weighted",
+    "aggregation",
     "core",
     "data",
     "fedavg",
     "fedprox",
     "fedsgd",
+    "layers",
     "load",
     "local",
     "models",
@@ -75,9 +77,19 @@ __all__ = [
     "run",
     "scaffold",
     "selection",
+    "server",
 ]
 
-_PACKAGES = ("core", "data", "local", "models", "selection")
+_PACKAGES = (
+    "aggregation",
+    "core",
+    "data",
+    "layers",
+    "local",
+    "models",
+    "selection",
+    "server",
+)
 _HOMES = {
     "core.errors": (
         "ConfigError",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -61,14 +62,19 @@ def client_round(
         broadcast = layer.on_receive(broadcast, remembered, client)
     work.buffers.copy_(broadcast.buffers)
 
+    untouched = broadcast.params._version, broadcast.buffers._version  # noqa: SLF001 - documented
     state = strategy.local.start(broadcast, memories[0], client)
+    _check_state(strategy, state)
     _train(strategy, state, work, len(client.id))
     everyone = dataclasses.replace(client, facts=work.facts())
 
     own = _own_columns(strategy, broadcast, own, state, work)
     update, kept = strategy.local.finish(state, broadcast, memories[0], everyone)
+    if untouched != (broadcast.params._version, broadcast.buffers._version):  # noqa: SLF001 - as above
+        raise _written_to(strategy)
     update = {**update, **_buffer_update(broadcast, own, work)}
-    _check_width(update, broadcast)
+    _check_update(update, broadcast)
+    _check_memory(strategy.local, memories[0], kept, len(client.id), may_fail=True)
 
     # Before anything is encoded: quantised or masked, a NaN would become a finite number.
     finite = _finite(update, own, kept)
@@ -90,14 +96,16 @@ def _train(strategy: Strategy, state: dict[str, Tensor], work: Work, clients: in
         for active, gradient in work.steps(number):
             if active != still:
                 rows, still = prefix(state, active), active
-            strategy.local.step(rows, gradient, number)
+            strategy.local.step(MappingProxyType(rows), gradient, number)
 
 
 def _through_layers(strategy: Strategy, broadcast: Broadcast, done: ClientResult) -> ClientResult:
     update, client, after = done.update, done.client, [*done.memory[:2]]
     for layer, remembered in zip(strategy.layers, done.memory[2:], strict=True):
+        before = update
         update, kept = layer.on_client(update, broadcast, remembered, client)
-        _check_memory(layer, kept)
+        _check_layer(layer, before, update)
+        _check_memory(layer, remembered, kept, len(client.id))
         after.append(kept)
     return done._replace(update=update, memory=tuple(after))
 
@@ -148,16 +156,6 @@ def _select(done: ClientResult, rows: Tensor) -> ClientResult:
     )
 
 
-def _check_memory(layer: Layer, memory: Memory) -> None:
-    for name, value in memory.items():
-        if not bool(value.isfinite().all()):
-            raise StrategyError(
-                f"{type(layer).__name__} would have clients remember {name!r} with NaN or infinity",
-                why="the updates it was given were finite, and the next ones would not be",
-                instead="an on_client that returns finite memory for every finite update",
-            )
-
-
 def _own_columns(
     strategy: Strategy, broadcast: Broadcast, own: Memory, state: Mapping[str, Tensor], work: Work
 ) -> Memory:
@@ -185,7 +183,26 @@ def _buffer_update(broadcast: Broadcast, own: Memory, work: Work) -> Update:
     return {"buffers": vector(work.buffers[:, :shared] - broadcast.buffers[:, :shared])}
 
 
-def _check_width(update: Update, broadcast: Broadcast) -> None:
+# --------------------------------------------------------------- what a part's author may get wrong
+def _check_state(strategy: Strategy, state: object) -> None:
+    if not isinstance(state, dict):
+        raise StrategyError(
+            f"{type(strategy.local).__name__}.start returned {state!r:.80}",
+            why="a local training keeps its state in a dictionary of tensors",
+            instead='for example {"params": broadcast.params.clone()}',
+        )
+
+
+def _written_to(strategy: Strategy) -> StrategyError:
+    return StrategyError(
+        f"{type(strategy.local).__name__} wrote into the broadcast",
+        why="what the server published is shared by all clients, and deltas are taken from it",
+        instead="start from a copy: broadcast.params.clone()",
+    )
+
+
+def _check_update(update: Update, broadcast: Broadcast) -> None:
+    _check_vectors("local training", update)
     shared = broadcast.round.layout.shared
     if "delta" not in update:
         raise StrategyError(
@@ -200,3 +217,53 @@ def _check_width(update: Update, broadcast: Broadcast) -> None:
             why=f"{shared} columns of the model are shared; the rest stays with the clients",
             instead="delta[:, : broadcast.round.layout.shared]",
         )
+
+
+def _check_vectors(who: str, update: Update) -> None:
+    for name, sent in update.items():
+        if not isinstance(sent, Vector):
+            raise StrategyError(
+                f"{who} sends {name!r} as a {type(sent).__name__}",
+                why="what travels has a scale beside its values, for weighting and clipping",
+                instead=f'{{"{name}": vector(values)}}, with hanse.core.types.vector',
+            )
+
+
+def _check_layer(layer: Layer, before: Update, after: Update) -> None:
+    """Refuse NaN that a layer makes; values that it passes on have been looked at already."""
+    _check_vectors(type(layer).__name__, after)
+    for name, sent in after.items():
+        same = name in before and before[name].values is sent.values
+        looked_at = sent.scale if same else sent.values
+        if not bool(looked_at.isfinite().all() and sent.scale.isfinite().all()):
+            raise StrategyError(
+                f"{type(layer).__name__} makes {name!r} NaN or infinite",
+                why="the update it was given was finite, and the sum would not be",
+                instead="an on_client that returns finite numbers for every finite update "
+                "(think of a norm of zero)",
+            )
+
+
+def _check_memory(
+    layer: Layer, before: Memory, after: Memory, clients: int, *, may_fail: bool = False
+) -> None:
+    name = type(layer).__name__
+    if after.keys() != before.keys():
+        raise StrategyError(
+            f"{name} has clients remember {sorted(after)}",
+            why=f"its init_client declares {sorted(before)}, and only that is handed back",
+            instead="the same names in init_client and in what is returned",
+        )
+    for key, value in after.items():
+        if not value.dim() or len(value) != clients:
+            raise StrategyError(
+                f"{name} has clients remember {key!r} of shape {list(value.shape)}",
+                why=f"a memory has a row for each of the block's {clients} clients",
+                instead=f"[{clients}, …]; only init_client leaves the first dimension out",
+            )
+        if not may_fail and not bool(value.isfinite().all()):
+            raise StrategyError(
+                f"{name} would have clients remember {key!r} with NaN or infinity",
+                why="the update it was given was finite, and the next one would not be",
+                instead="an on_client that returns finite memory for every finite update",
+            )

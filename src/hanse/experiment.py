@@ -151,6 +151,13 @@ def prepare(experiment: Experiment) -> Prepared:
         ConfigError: a cohort larger than the population.
         DataError: a client without examples.
     """
+    if not isinstance(experiment, Experiment):
+        raise ConfigError(
+            f"{experiment!r:.120} as an experiment",
+            why=f"it is of type {type(experiment).__name__}",
+            instead="hanse.Experiment(strategy, data, model); from a file, "
+            "hanse.config.read_experiment(Path('experiment.toml')).experiment()",
+        )
     setting, clients = setting_named(experiment.setting), len(experiment.data.train)
     task = Task.of(
         _build(experiment),

@@ -160,7 +160,8 @@ def run_round(
 
 def publish(state: FederationState, strategy: Strategy, context: RoundContext) -> Broadcast:
     """The model, and what the layers add to it."""
-    broadcast = Broadcast(state.params, state.buffers, {}, context)
+    # Copies: whoever writes into the broadcast by mistake does not change the server's state.
+    broadcast = Broadcast(state.params.clone(), state.buffers.clone(), {}, context)
     for layer, remembered in zip(strategy.onion, state.layers, strict=True):
         broadcast = layer.on_broadcast(broadcast, remembered)
     return broadcast
@@ -172,6 +173,12 @@ def _server_halves(
     after: list[State] = []
     for layer, remembered in zip(reversed(strategy.onion), reversed(states), strict=True):
         total, kept = layer.on_server(total, remembered, context)
+        if not all(isinstance(value, torch.Tensor) for value in kept.values()):
+            raise StrategyError(
+                f"{type(layer).__name__} keeps {kept!r:.120} at the server",
+                why="state is written to checkpoints as tensors",
+                instead="torch.tensor(…) for every number",
+            )
         after.append(kept)
     return total, tuple(reversed(after))
 

@@ -239,8 +239,9 @@ def _is_checkpoint(prepared: Prepared, state: FederationState) -> bool:
 def _model_bytes(task: Task, state: FederationState, about: dict[str, Any]) -> bytes:
     module = task.with_values(state.params, state.buffers)
     named = {k: v.detach().clone().contiguous() for k, v in module.state_dict().items()}
-    metadata = {"hanse": str(about["hanse"]), "round": str(state.round), "name": str(about["name"])}
-    return save(named, metadata=metadata)
+    origin = {"hanse": about["hanse"], "name": about["name"], "round": state.round}
+    # One entry: the order of several would differ from file to file.
+    return save(named, metadata={"hanse": to_json(origin)})
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:

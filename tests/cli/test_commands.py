@@ -74,9 +74,6 @@ def test_the_installed_command_runs_from_anywhere(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert (folder / "runs" / "watches" / "report.html").is_file()
-    refused = subprocess.run([HANSE, "run", "nix"], capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("error: nix cannot be read: No such file or directory\n")
 
 
 # ----------------------------------------------------------------------------------- run
@@ -105,15 +102,15 @@ def test_a_run_prints_what_it_does_and_what_came_of_it(folder: Path) -> None:
 
 
 def test_runs_without_a_place_of_their_own_are_numbered(folder: Path) -> None:
-    for _ in range(3):
+    (folder / "runs" / "watches-2").mkdir(parents=True)  # an empty one is somebody's too
+    for _ in range(2):
         assert hanse("run", "watches.toml", "--set", "run.rounds=1").code == 0
     assert sorted(p.name for p in (folder / "runs").iterdir()) == [
         "watches",
         "watches-2",
         "watches-3",
     ]
-    assert hanse("run", "watches.toml", "--set=run.rounds=1", "--set", "name=other").code == 0
-    assert (folder / "runs" / "other" / "run.json").is_file()
+    assert not list((folder / "runs" / "watches-2").iterdir())
 
 
 def test_a_run_of_a_file_and_of_its_resolved_file_are_one(folder: Path, trained: Path) -> None:

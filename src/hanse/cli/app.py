@@ -16,7 +16,7 @@ _FILE = click.Path(path_type=Path)
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="hanse")
 def app() -> None:
-    """Federated learning: one definition, simulated here or run between organisations."""
+    """Federated learning: simulate clients that train one model and keep their data."""
 
 
 @app.command()

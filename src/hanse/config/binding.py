@@ -71,7 +71,7 @@ def arguments(
         if parameter.default is parameter.empty and key not in values and not variadic:
             raise ConfigError(
                 f"[{where}] without {key!r}",
-                why=f"{_name(function)} cannot do without it",
+                why=f"{_name(function, where)} cannot do without it",
                 instead=f"a line `{key} = …` in [{where}]",
             )
     return arguments_given(function, values, where, base)
@@ -87,11 +87,11 @@ def arguments_given(
         if key not in parameters and not open_ended:
             raise ConfigError(
                 f"{where}.{key} = {values[key]!r}",
-                why=f"{_name(function)} has no parameter {key!r}",
+                why=f"{_name(function, where)} has no parameter {key!r}",
                 instead=did_you_mean(key, parameters),
             )
     return {
-        key: convert(value, hints.get(key, Any), f"{where}.{key}", base)
+        key: convert(value, _worth_saying(hints, parameters, key), f"{where}.{key}", base)
         for key, value in values.items()
     }
 
@@ -144,10 +144,14 @@ def named(name: str, known: Mapping[str, Component], where: str, base: Path) -> 
     return typing.cast("Component", function)
 
 
-def absolute(name: str, base: Path) -> str:
-    """A name with the path of its file made absolute, so that it works from anywhere."""
-    source, _, attribute = name.rpartition(":")
-    return f"{(base / source).resolve()}:{attribute}" if source.endswith(".py") else name
+def anchored(value: Any, base: Path) -> Any:  # noqa: ANN401 - whatever TOML can hold
+    """A value whose names `file.py:function`, however deep, work from any folder."""
+    if isinstance(value, Mapping):
+        return {key: anchored(part, base) for key, part in value.items()}
+    if isinstance(value, list):
+        return [anchored(part, base) for part in value]
+    source, colon, attribute = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    return f"{(base / source).resolve()}{colon}{attribute}" if source.endswith(".py") else value
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - whatever TOML can hold
@@ -190,7 +194,7 @@ def _fits(value: Any, option: Any) -> bool:  # noqa: ANN401 - any parameter
     if typing.get_origin(option) is Literal:
         return value in typing.get_args(option)
     if option is type(None):
-        return value in ("all", "none")
+        return bool(value == "all")
     return isinstance(option, type) and isinstance(value, option)
 
 
@@ -210,6 +214,16 @@ def _table(value: Any, option: Any, where: str, base: Path) -> tuple[bool, Any]:
     component = named(str(name), table, f"{where}.{key}", base)
     rest = {k: v for k, v in value.items() if k != key}
     return True, call(component, rest, where, base)
+
+
+def _worth_saying(
+    hints: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], key: str
+) -> Any:  # noqa: ANN401 - any annotation
+    """A parameter's type, without the `None` that leaving it out means anyway."""
+    hint = hints.get(key, Any)
+    if not _is_union(hint) or key not in parameters or parameters[key].default is not None:
+        return hint
+    return Union[tuple(o for o in typing.get_args(hint) if o is not type(None))]  # noqa: UP007 - of a tuple
 
 
 def _hints(function: Component) -> dict[str, Any]:
@@ -253,13 +267,20 @@ def _load(source: str, where: str, base: Path) -> types.ModuleType:
     return module
 
 
+def _required(kind: Any) -> dict[str, Any]:  # noqa: ANN401 - a dataclass
+    hints = _hints(kind)
+    fields = dataclasses.fields(kind)
+    return {f.name: hints.get(f.name, Any) for f in fields if f.default is dataclasses.MISSING}
+
+
 def _is_union(hint: Any) -> bool:  # noqa: ANN401 - any annotation
     return typing.get_origin(hint) in (Union, types.UnionType)
 
 
-def _name(function: Component) -> str:
+def _name(function: Component, where: str) -> str:
     function = getattr(function, "func", function)  # of a functools.partial
-    return str(getattr(function, "__name__", function))
+    name = str(getattr(function, "__name__", function))
+    return f"[{where}]" if name.startswith("_") else name
 
 
 def _words(options: Iterable[Any]) -> str:
@@ -273,6 +294,8 @@ def _words(options: Iterable[Any]) -> str:
             found.append(f"one of {', '.join(map(repr, typing.get_args(option)))}")
         elif option is type(None):
             found.append('"all"')
+        elif dataclasses.is_dataclass(option):
+            found.append(f"a table with {' and '.join(_required(option))}")
         elif typing.get_origin(option) is not None:
             found.append("a list")
         else:
@@ -288,4 +311,10 @@ def _example(options: Sequence[Any]) -> str:
     if first in _TABLES:
         key, table = _TABLES[first]
         return f'{{{key} = "{next(iter(table))}"}}'
+    if typing.get_args(first) == (str,):
+        return '["a text"]'
+    if dataclasses.is_dataclass(first):
+        # The smallest whole number is allowed wherever a whole number is.
+        parts = ((n, "1" if h is int else _example((h,))) for n, h in _required(first).items())
+        return f"{{{', '.join(f'{name} = {value}' for name, value in parts)}}}"
     return examples.get(first, "[1, 2]")

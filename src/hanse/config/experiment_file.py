@@ -19,7 +19,7 @@ from hanse import data as sources
 from hanse import models, strategies
 from hanse.config.binding import (
     Component,
-    absolute,
+    anchored,
     arguments,
     arguments_given,
     call,
@@ -120,8 +120,8 @@ class ExperimentFile:
             own = {k: v for k, v in given.items() if k in apart}
             rest = {k: v for k, v in given.items() if k not in apart}
             content[section] = {
-                key: absolute(name, self.base),
-                **own,
+                key: anchored(name, self.base),
+                **anchored(own, self.base),
                 **_written_out(function, rest, section, self.base),
             }
         content["run"] = _written_out(_run_options, self._section("run"), "run", self.base)
@@ -304,12 +304,14 @@ def _written_out(
     function: Component, given: Mapping[str, Any], where: str, base: Path
 ) -> dict[str, Any]:
     """The values of a table with absolute paths, and the defaults of what was not given."""
-    paths = {
-        k: v
-        for k, v in arguments_given(function, given, where, base).items()
-        if isinstance(v, Path)
-    }
-    found = {k: str(paths[k].resolve()) if k in paths else v for k, v in given.items()}
+    found = {}
+    for name, value in arguments_given(function, given, where, base).items():
+        found[name] = anchored(given[name], base)
+        if isinstance(value, Path):
+            found[name] = str(value.resolve())
+        elif isinstance(given[name], Mapping | str):
+            with contextlib.suppress(TypeError):  # a part of the user's own stays as it is written
+                found[name] = plain(value)
     for name, parameter in inspect.signature(function).parameters.items():
         if name in given or parameter.default in (parameter.empty, None):
             continue

@@ -106,7 +106,8 @@ class RoundContext:
         population: the number of clients there are.
         expected: the expected size of the cohort.
         cohort: the number of clients selected.
-        setting: `"cross-silo"` or `"cross-device"`.
+        setting: `"cross-silo"`, `"cross-device"`, or `"evaluation"`: then nobody trains, and
+            population and cohort are the clients that are being evaluated.
         layout: the columns of the parameter vector.
     """
 

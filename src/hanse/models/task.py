@@ -28,7 +28,7 @@ class Task:
     Attributes:
         module: a private copy of the user's model, which is never edited.
         loss: per example, see `hanse.models.Loss`.
-        metrics: by name; larger is better.
+        metrics: by name; larger is better, unless a name ends in `_loss` or `_error`.
         layout: the trainable parameters.
         buffers: the floating-point buffers (BatchNorm's running statistics).
     """
