@@ -1053,7 +1053,6 @@ def test_what_cannot_be_meant_is_refused_with_a_remedy(empty: Path, name: str) -
     _refused(TABLE[name], empty)
 
 
-@pytest.mark.xfail
 @pytest.mark.parametrize("name", WANTED)
 def test_what_should_be_refused_as_well(empty: Path, name: str) -> None:
     _refused(WANTED[name], empty)

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from tests.cli.terminal import hanse
 from tests.runs.forks import bits, digest
 
+from hanse import RunError
 from hanse.cli import running
 from hanse.cli.app import app
 from hanse.config.experiment_file import STRATEGIES
@@ -111,6 +112,18 @@ def test_runs_without_a_place_of_their_own_are_numbered(folder: Path) -> None:
         "watches-3",
     ]
     assert not list((folder / "runs" / "watches-2").iterdir())
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder_of_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RunError("it", why="cannot", instead="begin")
+
+    monkeypatch.setattr(running, "start", refuse)
+    for seeds in ([], ["--seeds", "2"]):
+        assert hanse("run", "watches.toml", *seeds).code == 2
+        assert [p.name for p in folder.iterdir()] == ["watches.toml"]
 
 
 def test_a_run_of_a_file_and_of_its_resolved_file_are_one(folder: Path, trained: Path) -> None:

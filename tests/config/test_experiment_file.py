@@ -137,7 +137,6 @@ def test_settings_reach_the_experiment(write: Callable[..., ExperimentFile]) -> 
         "strategy.batch_size=all",
         "run.participation={kind='uniform', fraction=0.5}",
         "run.setting=cross-device",
-        "run.evaluation_clients=all",
         "name=changed",
     ]
     made = with_overrides(write(), overrides).experiment()

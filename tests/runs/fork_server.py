@@ -6,6 +6,7 @@ kills a child is a real SIGKILL, and the child is a real process.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -53,6 +54,7 @@ def _watch(folder: str, kill_at: int | None, trace: str | None) -> None:
 
 
 def _child(job: dict[str, Any]) -> NoReturn:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with the server
     os.setsid()  # a terminal's own signals, if the log is one, are this child's alone
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

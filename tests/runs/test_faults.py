@@ -250,6 +250,25 @@ def test_two_processes_cannot_have_the_same_run(forks: ForkServer, folder: Path)
     assert again.status == 0, again.printed  # the lock died with its process
 
 
+def test_runs_that_begin_at_once_do_not_take_the_same_place(
+    forks: ForkServer, folder: Path
+) -> None:
+    command = ["run", "experiment.toml", "--set=run.rounds=2"]
+    begun = [forks.start(folder, *command, log=folder / f"log-{k}") for k in range(4)]
+    for process in begun:
+        ended = process.wait()
+        assert ended.status == 0, ended.printed
+    names = {path.name for path in (folder / "runs").iterdir()}
+    assert names == {"small", "small-2", "small-3", "small-4"}
+    assert len({json.dumps(bits(folder / "runs" / name)["metrics"]) for name in names}) == 1
+
+    begun = [forks.start(folder, *command, "--out=one", log=folder / f"log-{k}") for k in range(4)]
+    ended = [process.wait() for process in begun]
+    assert sorted(one.status for one in ended) == [0, 2, 2, 2]
+    assert sum("one exists already" in one.printed for one in ended) == 3
+    assert bits(folder / "one")["files"] == bits(folder / "runs" / "small")["files"]
+
+
 def test_a_lock_is_held_against_the_same_process_too(half: Path) -> None:
     run = RunDirectory.open(half)
     handle = run.lock()

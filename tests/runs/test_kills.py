@@ -76,8 +76,9 @@ def _chain_of_aimed_kills(forks: ForkServer, folder: Path, command: list[str], f
         command = ["resume", "killed"]
 
 
-# The changes before run.json is there: a folder, two files written beside their place and moved.
-_BEFORE_THE_RUN = 5
+# The changes before run.json is there: a folder, its lock, and two files that are written beside
+# their place and moved.
+_BEFORE_THE_RUN = 6
 
 
 @pytest.mark.parametrize(("checkpoint_every", "rounds"), [(1, 5), (3, 10)])

@@ -14,14 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from hanse.config import ExperimentFile, read_experiment, with_overrides
-from hanse.core.errors import RunError
+from hanse.core.errors import HanseError, RunError
 from hanse.evaluation import spread
 from hanse.experiment import Prepared, prepare
 from hanse.report import Summary, summary
 from hanse.report import write as write_report
 from hanse.runs import carry_on, finish, own_experiment, start
 from hanse.runs import export as export_model
-from hanse.storage import RunDirectory
+from hanse.storage import RunDirectory, writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,10 +40,10 @@ def run_file(
     console = Console(highlight=False)
     file = with_overrides(read_experiment(path), overrides)
     first = file.experiment()
-    target = out or _free(path.cwd() / "runs" / first.name)
     files = [file] if seeds is None else _seeded(file, first.seed, seeds)
     prepared = [prepare(first), *(prepare(one.experiment()) for one in files[1:])]
     _introduce(console, prepared[0])
+    target = out or _reserve(path.cwd() / "runs" / first.name)
     single = seeds is None
     places = [target] if single else [target / f"seed-{p.experiment.seed}" for p in prepared]
     if not single and target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -52,10 +52,15 @@ def run_file(
             why="a run never overwrites another",
             instead="another directory (--out)",
         )
-    runs = [
-        start(p, place, config=one.resolved(), baselines=baselines)
-        for p, place, one in zip(prepared, places, files, strict=True)
-    ]
+    try:
+        runs = [
+            start(p, place, config=one.resolved(), baselines=baselines)
+            for p, place, one in zip(prepared, places, files, strict=True)
+        ]
+    except HanseError:
+        if out is None:
+            _give_back(target)
+        raise
     for one, run in zip(prepared, runs, strict=True):
         _train(console, one, run)
     _close(console, target)
@@ -105,13 +110,26 @@ def _seeded(file: ExperimentFile, first: int, count: int) -> list[ExperimentFile
     return [with_overrides(file, [f"run.seed={seed}"]) for seed in range(first, first + count)]
 
 
-def _free(path: Path) -> Path:
-    """`path`, or the first of `path-2`, `path-3`, … that does not exist."""
+def _reserve(path: Path) -> Path:
+    """Make `path`, or the first of `path-2`, `path-3`, … that does not exist."""
     free, number = path, 1
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                free.mkdir()
+            except FileExistsError:
+                number += 1
+                free = path.with_name(f"{path.name}-{number}")
+            else:
+                return free
+
+
+def _give_back(path: Path) -> None:
+    """Remove a folder that was made for nothing, and the one it is in, unless they hold anything."""
+    with contextlib.suppress(OSError):
+        path.rmdir()
+        path.parent.rmdir()
 
 
 def _introduce(console: Console, prepared: Prepared) -> None:

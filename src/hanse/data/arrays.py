@@ -51,10 +51,25 @@ def federation_from_arrays(
     def clients(arrays: ClientArrays | None) -> PackedClients | None:
         if arrays is None:
             return None
+        if not isinstance(arrays, Mapping):
+            raise DataError(
+                f"clients in a {type(arrays).__name__}",
+                why="each client has a name",
+                instead="{'anna': (x, y), …}",
+            )
         return PackedClients.from_arrays(
-            {client: _one_type(_named(given), client, dtype) for client, given in arrays.items()}
+            {
+                client: _one_type(_named(given, client), client, dtype)
+                for client, given in arrays.items()
+            }
         )
 
+    if classes is not None and not isinstance(classes, Sequence):
+        raise DataError(
+            f"classes={classes!r}",
+            why="reports call each class by its name",
+            instead="the names of the classes, such as classes=('sitting', 'walking')",
+        )
     trained = clients(train)
     assert trained is not None  # noqa: S101 - for the type checker: train is not None
     return Federation(
@@ -118,8 +133,23 @@ def from_npz_folder(
     )
 
 
-def _named(given: tuple[Array, Array] | Examples) -> Examples:
-    return given if isinstance(given, Mapping) else {"x": given[0], "y": given[1]}
+def _named(given: tuple[Array, Array] | Examples, client: object) -> Examples:
+    if not isinstance(client, str):
+        raise DataError(
+            f"client {client!r} of type {type(client).__name__}",
+            why="clients are named in messages and reports",
+            instead=f"a text as its name: {{'client {client}': (x, y), …}}",
+        )
+    if isinstance(given, Mapping):
+        return given
+    if not isinstance(given, tuple | list) or len(given) != len(_TRAIN):
+        size = f" of {len(given)}" if isinstance(given, tuple | list) else ""
+        raise DataError(
+            f"client {client!r} has a {type(given).__name__}{size}",
+            why="an example is an input and a target",
+            instead=f"{{'{client}': (x, y)}}, or {{'{client}': {{'x': x, 'y': y}}}}",
+        )
+    return {"x": given[0], "y": given[1]}
 
 
 def _one_type(examples: Examples, client: str, dtype: torch.dtype | None) -> Examples:

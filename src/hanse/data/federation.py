@@ -79,6 +79,8 @@ class Federation:
     def __post_init__(self) -> None:
         """Check the three groups of clients, and that they fit together."""
         groups = {"train": self.train, "test": self.test, "unseen": self.unseen}
+        for name, group in groups.items():
+            _check_is_data(name, group)
         packed = {k: v for k, v in groups.items() if isinstance(v, PackedClients)}
         for clients in packed.values():
             _check_values(clients, self.classes)
@@ -112,6 +114,18 @@ class Federation:
     def dtype(self) -> torch.dtype:
         """The type of `"x"` (loads the first client)."""
         return self.example["x"].dtype
+
+
+def _check_is_data(name: str, group: object) -> None:
+    optional = name != "train" and group is None
+    if not optional and not all(hasattr(group, method) for method in ("block", "sizes", "name")):
+        what = "None" if group is None else f"a {type(group).__name__}: {group!r:.80}"
+        raise DataError(
+            f"{name} is {what}",
+            why="clients are asked for their names, sizes and blocks of examples",
+            instead="PackedClients.from_arrays(…), LazyClients(…), or federation_from_arrays(…) "
+            "for the whole federation",
+        )
 
 
 def select_clients(data: ClientData, ids: Ids) -> PackedClients:

@@ -29,9 +29,9 @@ class StepDecay:
         """Refuse what is no decay."""
         check_rate(self.lr, "StepDecay(lr=…)")
         check_rate(self.factor, "StepDecay(factor=…)")
-        if self.every < 1:
+        if not _is_count(self.every):
             raise StrategyError(
-                f"StepDecay(every={self.every})",
+                f"StepDecay(every={self.every!r})",
                 why="the rate would fall infinitely often in a round",
                 instead="every=10: a fall after every tenth round",
             )
@@ -73,9 +73,9 @@ class CosineDecay:
         """Refuse what is no rate."""
         check_rate(self.lr, "CosineDecay(lr=…)")
         check_coefficient(self.final, "CosineDecay(final=…)")
-        if self.rounds < 1:
+        if not _is_count(self.rounds):
             raise StrategyError(
-                f"CosineDecay(rounds={self.rounds})",
+                f"CosineDecay(rounds={self.rounds!r})",
                 why="the cosine needs at least one round to fall in",
                 instead="rounds = the number of rounds of your run",
             )
@@ -97,7 +97,7 @@ def check_rate(value: float | Schedule, where: str) -> None:
     Raises:
         StrategyError: `value` is zero, negative, infinite, NaN, or no number at all.
     """
-    if isinstance(value, Schedule):
+    if isinstance(value, Schedule) and not isinstance(value, type):
         return
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:
@@ -106,6 +106,10 @@ def check_rate(value: float | Schedule, where: str) -> None:
             why="a rate must be a positive finite number: at zero nothing is learned",
             instead="a number such as 0.1, or a schedule such as CosineDecay(lr=0.1, rounds=100)",
         )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def check_coefficient(value: float, where: str, *, below: float = math.inf) -> None:

@@ -43,7 +43,8 @@ class Execution:
                 why="there is no such path",
                 instead="'vmap' (clients in blocks) or 'module' (one client at a time)",
             )
-        if not isinstance(self.block, int) or self.block < 1 or self.block & (self.block - 1):
+        whole = isinstance(self.block, int) and not isinstance(self.block, bool)
+        if not whole or self.block < 1 or self.block & (self.block - 1):
             raise ModelError(
                 f"a block of {self.block!r} clients",
                 why="sums are merged in a binary tree over blocks, so that the bits do not depend "
@@ -90,7 +91,7 @@ def why_not_in_blocks(task: Task, x: Tensor, y: Tensor) -> str | None:
     """Why blocks of clients would give other numbers than one client at a time, if they would."""
     for name, part in task.module.named_modules():
         kind = f"{name or 'the whole'} ({type(part).__name__})"
-        if isinstance(part, nn.modules.batchnorm._NormBase) and part.affine is not None:  # noqa: SLF001 - no public base
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - no public base
             return f"{kind} computes with a batch's statistics, and padding would enter them"
         if isinstance(part, nn.modules.dropout._DropoutNd):  # noqa: SLF001 - no public base
             return f"{kind} draws random numbers, a stream of its own for each client"
@@ -174,8 +175,7 @@ def _check_outputs(task: Task, outputs: object, y: Tensor) -> None:
         )
     try:
         losses = task.loss(outputs, y)
-        for metric in task.metrics.values():
-            metric(outputs, y)
+        measured = {name: metric(outputs, y) for name, metric in task.metrics.items()}
     except HanseError:
         raise
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -186,9 +186,25 @@ def _check_outputs(task: Task, outputs: object, y: Tensor) -> None:
             instead="as many outputs as there are classes, and a loss made for these targets "
             "(labels: cross_entropy; numbers: squared_error)",
         ) from error
-    if losses.dim() > 1 or (losses.dim() == 1 and len(losses) != len(y)):
+    if not _is_per_example(losses, len(y)):
         raise ModelError(
-            f"the loss returned shape {list(losses.shape)} for {len(y)} examples",
+            f"the loss returned {_shape(losses)} for {len(y)} examples",
             why="examples are weighted one by one, so that short batches and padding are exact",
             instead="one loss per example, [n] (reduction='none')",
         )
+    for name, values in measured.items():
+        if not _is_per_example(values, len(y)):
+            raise ModelError(
+                f"the metric {name!r} returned {_shape(values)} for {len(y)} examples",
+                why="it is averaged over each client's examples",
+                instead="a value per example, [n]; or hanse.models.whole(metric) of all of them",
+            )
+
+
+def _is_per_example(values: object, examples: int) -> bool:
+    """Whether values are a tensor `[n]`, or 0-d: one for all examples."""
+    return isinstance(values, Tensor) and tuple(values.shape) in ((), (examples,))
+
+
+def _shape(values: object) -> str:
+    return f"shape {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__

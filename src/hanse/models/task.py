@@ -122,10 +122,10 @@ def _check(module: object) -> None:
             instead="a model with at least one parameter whose requires_grad is true",
         )
     dtypes = {p.dtype for p in trainable.values()}
-    if len(dtypes) > 1 or not next(iter(dtypes)).is_floating_point:
+    if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
         raise ModelError(
             f"{type(module).__name__} has parameters of types {sorted(map(str, dtypes))}",
-            why="all of them become one vector, which has one floating-point type",
+            why="all of them become one vector, of single or double precision",
             instead="model.float() (or .double()) before the run",
         )
     for name, parameter in trainable.items():

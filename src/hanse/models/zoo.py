@@ -24,6 +24,12 @@ def softmax_regression(inputs: int, classes: int) -> nn.Module:
 
 def mlp(inputs: int, classes: int, hidden: Sequence[int] = (200, 200)) -> nn.Module:
     """Linear layers with ReLU between; the default is McMahan et al.'s 2NN."""
+    if not isinstance(hidden, list | tuple):
+        raise ModelError(
+            f"a model with hidden={hidden!r}",
+            why="it lists the units of each hidden layer",
+            instead="hidden=(200, 200); for one hidden layer, hidden=(200,)",
+        )
     _positive(inputs=inputs, classes=classes, **{f"hidden[{i}]": h for i, h in enumerate(hidden)})
     layers: list[nn.Module] = [nn.Flatten()]
     for fan_in, fan_out in pairwise([inputs, *hidden]):

@@ -61,16 +61,17 @@ class Uniform:
                 why="exactly one of them says how large a cohort is",
                 instead="Uniform(fraction=0.1), or Uniform(count=10)",
             )
-        if self.fraction is not None and not 0 < self.fraction <= 1:
+        if self.fraction is not None and not _is_share(self.fraction):
             raise ConfigError(
-                f"uniform participation with fraction={self.fraction}",
+                f"uniform participation with fraction={self.fraction!r}",
                 why="it is a part of the population",
                 instead="a number above 0 and at most 1, such as 0.1",
             )
-        if self.count is not None and self.count < 1:
+        whole = isinstance(self.count, int) and not isinstance(self.count, bool)
+        if self.count is not None and (not whole or self.count < 1):
             raise ConfigError(
-                f"uniform participation with count={self.count}",
-                why="a round needs at least one client",
+                f"uniform participation with count={self.count!r}",
+                why="a round needs a whole number of clients, at least one",
                 instead="count=10, or whatever your federation can bear",
             )
 
@@ -109,9 +110,9 @@ class Poisson:
 
     def __post_init__(self) -> None:
         """Refuse what is no probability."""
-        if not 0 < self.rate <= 1:
+        if not _is_share(self.rate):
             raise ConfigError(
-                f"Poisson participation with rate={self.rate}",
+                f"Poisson participation with rate={self.rate!r}",
                 why="it is the probability that a client takes part",
                 instead="a number above 0 and at most 1, such as 0.01",
             )
@@ -126,3 +127,8 @@ class Poisson:
         count = numbers.binomial(population, self.rate)
         drawn = numbers.choice(population, size=count, replace=False, shuffle=False)
         return np.sort(drawn.astype(np.int64))
+
+
+def _is_share(value: object) -> bool:
+    """Whether a value is a number above 0 and at most 1."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1

@@ -60,20 +60,21 @@ class RunDirectory:
             RunError: something is there already, or it cannot be written.
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(
-                f"{path} exists already",
-                why="a run never overwrites another",
-                instead=f"another directory (--out), or `hanse resume {path}` to go on with it",
-            )
+            raise _taken(path)
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
+            try:  # of two processes that found it empty, one makes this file
+                (path / ".lock").touch(exist_ok=False)
+            except FileExistsError as error:
+                raise _taken(path) from error
         run = cls(path)
         try:
             if config is not None:
                 write_atomically(path / "config.toml", config)
             run.write_about(about)  # last: with run.json the directory is a run
         except RunError:
-            (path / "config.toml").unlink(missing_ok=True)  # so that it can be tried again
+            for name in ("config.toml", ".lock"):  # so that it can be tried again
+                (path / name).unlink(missing_ok=True)
             raise
         return run
 
@@ -177,3 +178,11 @@ class RunDirectory:
             if _HALF_WRITTEN.fullmatch(left.name):
                 shutil.rmtree(left)
         remove_old(self.path / "checkpoints")
+
+
+def _taken(path: Path) -> RunError:
+    return RunError(
+        f"{path} exists already",
+        why="a run never overwrites another",
+        instead=f"another directory (--out), or `hanse resume {path}` to go on with it",
+    )
