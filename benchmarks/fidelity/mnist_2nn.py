@@ -223,7 +223,7 @@ def _verdicts(groups: dict[tuple[Partition, float], dict[int, Cell]]) -> list[st
             ratio = PUBLISHED[partition] / means[best]
             lines.append(
                 f"- {TITLES[partition]}: fewest rounds at rate {best:g}, {means[best]:.0f} on "
-                f"average against the published {PUBLISHED[partition]}: {ratio:.1f} times fewer."
+                f"average beside the published {PUBLISHED[partition]} ({ratio:.1f} to 1)."
             )
         for (which, rate), found in sorted(groups.items()):
             for seed, cell in sorted(found.items()):

@@ -263,9 +263,9 @@ def test_runs_that_begin_at_once_do_not_take_the_same_place(
     assert len({json.dumps(bits(folder / "runs" / name)["metrics"]) for name in names}) == 1
 
     begun = [forks.start(folder, *command, "--out=one", log=folder / f"log-{k}") for k in range(4)]
-    ended = [process.wait() for process in begun]
-    assert sorted(one.status for one in ended) == [0, 2, 2, 2]
-    assert sum("one exists already" in one.printed for one in ended) == 3
+    together = [process.wait() for process in begun]
+    assert sorted(one.status for one in together) == [0, 2, 2, 2]
+    assert sum("one exists already" in one.printed for one in together) == 3
     assert bits(folder / "one")["files"] == bits(folder / "runs" / "small")["files"]
 
 

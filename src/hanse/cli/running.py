@@ -126,7 +126,7 @@ def _reserve(path: Path) -> Path:
 
 
 def _give_back(path: Path) -> None:
-    """Remove a folder that was made for nothing, and the one it is in, unless they hold anything."""
+    """Remove a folder that was made for nothing, and its parent, unless they hold anything."""
     with contextlib.suppress(OSError):
         path.rmdir()
         path.parent.rmdir()

@@ -91,16 +91,15 @@ def rate_of(lr: float | Schedule, round_number: int) -> float:
     return lr.rate(round_number) if isinstance(lr, Schedule) else float(lr)
 
 
-def check_rate(value: float | Schedule, where: str) -> None:
+def check_rate(value: object, where: str) -> None:
     """Refuse a rate that is not a positive finite number.
 
     Raises:
-        StrategyError: `value` is zero, negative, infinite, NaN, or no number at all.
+        StrategyError: `value` is zero, negative, infinite, NaN, or neither number nor schedule.
     """
     if isinstance(value, Schedule) and not isinstance(value, type):
         return
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise StrategyError(
             f"{where} is {value!r}",
             why="a rate must be a positive finite number: at zero nothing is learned",
