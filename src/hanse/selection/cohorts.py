@@ -71,7 +71,7 @@ class Uniform:
         if self.count is not None and (not whole or self.count < 1):
             raise ConfigError(
                 f"uniform participation with count={self.count!r}",
-                why="a round needs a whole number of clients, at least one",
+                why="a round needs at least one client, and whole ones",
                 instead="count=10, or whatever your federation can bear",
             )
 
