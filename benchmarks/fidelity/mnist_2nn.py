@@ -66,6 +66,7 @@ class Cell:
     date: str
     machine: str
     versions: str
+    execution: str
     accuracies: list[float]
 
     @property
@@ -98,9 +99,11 @@ def run(
     )
     accuracies: list[float] = []
     seconds: list[float] = []
-    reached, diverged = None, False
+    reached, diverged, execution = None, False, ""
     try:
         for done in hanse.rounds(experiment):
+            chosen = done.prepared.engine.execution
+            execution = f"{chosen.path}, block {chosen.block}"
             if done.number == 0 and len(done.state.params) != PARAMETERS:
                 raise SystemExit(f"the model has {len(done.state.params)} parameters")
             accuracies.append(round(done.evaluations["unseen"].overall["accuracy"], 4))
@@ -126,6 +129,7 @@ def run(
         machine=machine(),
         versions=f"Python {platform.python_version()}, PyTorch {torch.__version__}, "
         f"Hanse {version('hanse')}",
+        execution=execution,
         accuracies=accuracies,
     )
 
@@ -202,7 +206,8 @@ def section(cells: Sequence[Cell], command: str) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in table]
     about = (
         f"Measured with {_all(cell.versions for cell in cells)} on "
-        f"{_all(cell.machine for cell in cells)}; {_all(cell.date for cell in cells)}; "
+        f"{_all(cell.machine for cell in cells)}; execution {_all(cell.execution for cell in cells)}; "
+        f"{_all(cell.date for cell in cells)}; "
         f"{sum(cell.minutes for cell in cells):.0f} minutes in all. The seconds are each run's "
         "median and include judging the model on the 10,000 test images."
     )

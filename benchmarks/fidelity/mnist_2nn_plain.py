@@ -66,7 +66,7 @@ def rounds_to(
         for client in numbers.choice(100, 10, replace=False):
             set_to(weights, before)
             order = torch.from_numpy(numbers.permutation(clients[client]))
-            for batch in order.split(10):
+            for batch in torch.split(order, 10):
                 loss = cross_entropy(model(x[batch]), y[batch])
                 gradients = torch.autograd.grad(loss, weights)
                 with torch.no_grad():

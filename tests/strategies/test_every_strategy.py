@@ -122,7 +122,7 @@ def test_a_resumed_run_gives_the_bits_of_an_unbroken_one(name: str) -> None:
         federation(),
         mlp(),
         rounds=6,
-        participation=Uniform(count=5),
+        participation=Uniform(count=3),
         evaluate_every=3,
         execution=VMAP,
     )

@@ -174,6 +174,15 @@ def test_the_third_bad_round_in_a_row_stops_the_run_and_no_earlier_one() -> None
     assert seen == [0, 1, 2, 3, 4]
 
 
+def test_a_resumed_run_diverges_where_the_unbroken_one_does() -> None:
+    experiment = two_clients((1.0, 4.0), [0, 1, 1, 1, 1])
+    half = list(islice(rounds(experiment), 3))[-1].state
+    seen: list[int] = []
+    with pytest.raises(DivergenceError, match="round 4 diverged"):
+        seen.extend(r.number for r in rounds(prepare(experiment), start=half))
+    assert seen == [3]
+
+
 def test_less_than_ten_times_the_first_loss_is_no_divergence() -> None:
     assert len(list(rounds(two_clients((1.0, 3.0), [0, 1, 1, 1, 1])))) == 6
 
