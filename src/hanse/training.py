@@ -75,7 +75,7 @@ def rounds(
         DivergenceError: the training loss exploded, or no client's update was finite.
         HanseError: the experiment cannot be prepared.
     """
-    prepared = prepare(experiment) if isinstance(experiment, Experiment) else experiment
+    prepared = experiment if isinstance(experiment, Prepared) else prepare(experiment)
     experiment = prepared.experiment
     state = start
     if state is None:

@@ -1018,6 +1018,22 @@ FOUND: dict[str, Bad] = {
         lambda: federation_from_arrays(people(), classes=3),  # type: ignore[arg-type]
     ),
     "numbers as names": Bad(DataError, "0", "text", data({0: (X, Y)})),
+    "a client without a name": Bad(DataError, "empty", "name of its own", data({"": (X, Y)})),
+    "two classes of one name": Bad(
+        DataError, "'a'", "its own name", data({"anna": (X, Y)}, classes=("a", "a", "b"))
+    ),
+    "more outputs than targets": Bad(
+        ModelError, f"[4, {CLASSES}]", "one output for each", made(loss=hanse.models.squared_error)
+    ),
+    "a rate beyond single precision": Bad(
+        StrategyError, "1e+40", "a number such as 0.1", lambda: fedavg(lr=1e40)
+    ),
+    "a file as an experiment": Bad(
+        ConfigError,
+        "'e.toml'",
+        "hanse.Experiment",
+        lambda: list(hanse.rounds("e.toml")),  # type: ignore[arg-type]
+    ),
 }
 
 TABLE = {

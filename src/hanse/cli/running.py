@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hanse.config import ExperimentFile, read_experiment, with_overrides
-from hanse.core.errors import HanseError, RunError
+from hanse.core.errors import DivergenceError, HanseError, RunError
 from hanse.evaluation import spread
 from hanse.experiment import Prepared, prepare
 from hanse.report import Summary, summary
@@ -61,14 +61,27 @@ def run_file(
         if out is None:
             _give_back(target)
         raise
-    for one, run in zip(prepared, runs, strict=True):
-        _train(console, one, run)
+    _train_all(console, prepared, runs)
     _close(console, target)
+
+
+def _train_all(console: Console, prepared: list[Prepared], runs: list[RunDirectory]) -> None:
+    """Train one run after another; one that diverges does not keep the others from training."""
+    diverged: DivergenceError | None = None
+    for one, run in zip(prepared, runs, strict=True):
+        try:
+            _train(console, one, run)
+        except DivergenceError as error:
+            console.print(f"{run.path}: {error.found}", style="red", markup=False)
+            diverged = error
+    if diverged is not None:
+        raise diverged
 
 
 def resume_run(path: Path, rounds: int | None) -> None:
     """`hanse resume`."""
     console = Console(highlight=False)
+    wanted, runs = [], []
     for run in _runs(path):
         experiment = own_experiment(run)
         if rounds is not None:
@@ -79,7 +92,9 @@ def resume_run(path: Path, rounds: int | None) -> None:
             console.print(text, markup=False, soft_wrap=True)
             os.close(run.lock())  # sweeps up, had a process been killed while it wrote the report
             continue
-        _train(console, prepare(experiment), run)
+        wanted.append(prepare(experiment))
+        runs.append(run)
+    _train_all(console, wanted, runs)
     _close(console, path)
 
 

@@ -81,6 +81,7 @@ class Federation:
         groups = {"train": self.train, "test": self.test, "unseen": self.unseen}
         for name, group in groups.items():
             _check_is_data(name, group)
+        _check_classes(self.classes)
         packed = {k: v for k, v in groups.items() if isinstance(v, PackedClients)}
         for clients in packed.values():
             _check_values(clients, self.classes)
@@ -114,6 +115,16 @@ class Federation:
     def dtype(self) -> torch.dtype:
         """The type of `"x"` (loads the first client)."""
         return self.example["x"].dtype
+
+
+def _check_classes(classes: tuple[str, ...] | None) -> None:
+    if classes is not None and len(set(classes)) < len(classes):
+        twice = next(name for name in classes if classes.count(name) > 1)
+        raise DataError(
+            f"two classes named {twice!r}",
+            why="reports tell classes apart by their names",
+            instead="give every class its own name",
+        )
 
 
 def _check_is_data(name: str, group: object) -> None:

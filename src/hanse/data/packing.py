@@ -108,11 +108,17 @@ def check_alike(first: dict[str, str], first_name: str, other: dict[str, str], n
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Refuse a name that two clients share.
+    """Refuse a name that is empty, or that two clients share.
 
     Raises:
-        DataError: if a name appears twice.
+        DataError: if a name is empty or appears twice.
     """
+    if "" in names:
+        raise DataError(
+            "a client whose name is empty",
+            why="clients are named in messages and reports",
+            instead="give every client a name of its own",
+        )
     if len(set(names)) < len(names):
         twice = Counter(names).most_common(1)[0][0]
         raise DataError(

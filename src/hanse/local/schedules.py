@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 
 from hanse.core.errors import StrategyError
 
+_LARGEST = 3.4e38  # in single precision
+
 
 @runtime_checkable
 class Schedule(Protocol):
@@ -99,10 +101,11 @@ def check_rate(value: object, where: str) -> None:
     """
     if isinstance(value, Schedule) and not isinstance(value, type):
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LARGEST:
         raise StrategyError(
             f"{where} is {value!r}",
-            why="a rate must be a positive finite number: at zero nothing is learned",
+            why="a rate must be a positive number that single precision can hold: at zero nothing "
+            "is learned",
             instead="a number such as 0.1, or a schedule such as CosineDecay(lr=0.1, rounds=100)",
         )
 

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hanse.core.errors import ModelError
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 """`(outputs [n, ...], targets [n, ...]) -> [n]`, a loss per example. A loss that couples examples
 returns a 0-d mean instead; it is then given each client's exact batches, one client at a time."""
@@ -28,9 +30,12 @@ def binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The squared error, averaged over an example's outputs."""
-    error = outputs.reshape(len(outputs), -1) - targets.reshape(len(targets), -1)
-    return error.square().mean(dim=1)
+    """The squared error, averaged over an example's outputs.
+
+    Raises:
+        ModelError: an example has more or fewer outputs than targets.
+    """
+    return _errors(outputs, targets).square().mean(dim=1)
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -45,9 +50,12 @@ def binary_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The absolute error, averaged over an example's outputs."""
-    error = outputs.reshape(len(outputs), -1) - targets.reshape(len(targets), -1)
-    return error.abs().mean(dim=1)
+    """The absolute error, averaged over an example's outputs.
+
+    Raises:
+        ModelError: an example has more or fewer outputs than targets.
+    """
+    return _errors(outputs, targets).abs().mean(dim=1)
 
 
 def whole(metric: Callable[[Tensor, Tensor], float]) -> Metric:
@@ -60,3 +68,13 @@ def whole(metric: Callable[[Tensor, Tensor], float]) -> Metric:
         return torch.tensor(float(metric(outputs, targets)), dtype=outputs.dtype)
 
     return measured
+
+
+def _errors(outputs: Tensor, targets: Tensor) -> Tensor:
+    if outputs.numel() != targets.numel():  # torch would repeat the smaller one, silently
+        raise ModelError(
+            f"outputs {list(outputs.shape)} and targets {list(targets.shape)}",
+            why="an error is the difference of an output and its target",
+            instead="one output for each target, or cross_entropy for labels",
+        )
+    return outputs.reshape(len(outputs), -1) - targets.reshape(len(targets), -1)
