@@ -206,7 +206,8 @@ def section(cells: Sequence[Cell], command: str) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in table]
     about = (
         f"Measured with {_all(cell.versions for cell in cells)} on "
-        f"{_all(cell.machine for cell in cells)}; execution {_all(cell.execution for cell in cells)}; "
+        f"{_all(cell.machine for cell in cells)}; "
+        f"execution: {_all(cell.execution for cell in cells)}; "
         f"{_all(cell.date for cell in cells)}; "
         f"{sum(cell.minutes for cell in cells):.0f} minutes in all. The seconds are each run's "
         "median and include judging the model on the 10,000 test images."

@@ -135,6 +135,7 @@ class ClientContext:
         id: `[K]` int64, the clients' numbers in the population.
         position: `[K]` int64, their places in the cohort.
         key: `[K]` uint64, each client's key for this round.
+        round: the round they take part in.
         examples: `[K]`, how many examples each trains on, in the parameters' dtype.
         facts: what is known after training; `None` before.
     """
@@ -142,6 +143,7 @@ class ClientContext:
     id: NDArray[np.int64]
     position: NDArray[np.int64]
     key: Keys
+    round: RoundContext
     examples: Tensor
     facts: Facts | None = None
 

@@ -135,6 +135,7 @@ class InProcess:
                 id=ids[rows],
                 position=np.arange(len(ids))[rows],
                 key=keys[rows],
+                round=broadcast.round,
                 examples=torch.from_numpy(sizes[rows]).to(broadcast.params.dtype),
             )
             slots = memory.recall(client.id, initial)

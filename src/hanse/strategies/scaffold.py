@@ -40,7 +40,8 @@ def scaffold(
         batch_size: examples in a local batch; `None`: all the client's data at once.
         momentum: of the local SGD (option 1 only).
         weight_decay: of the local SGD.
-        weighting: of the model updates; the paper's is uniform. Controls are never weighted.
+        weighting: of the model updates; the paper's is uniform. Controls are never weighted, so
+            either way the goal is the mean of the clients' losses: weights change the path to it.
         server: what is done with the mean.
 
     Raises:
