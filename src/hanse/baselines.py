@@ -6,6 +6,7 @@ For simulations only: pooling is exactly what a real federation cannot do.
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from hanse.data.batching import Epochs
 from hanse.evaluation import Evaluation, evaluate
 from hanse.experiment import Experiment, Prepared, prepare
 from hanse.layers import Weighted
-from hanse.local import SGD, FullGradientStep, LocalSGD
+from hanse.local import SGD, FullGradientStep, LocalSGD, Schedule
 from hanse.selection import Full
 from hanse.strategy import Strategy
 from hanse.training import rounds
@@ -114,21 +115,40 @@ def _in_one_place(prepared: Prepared, local: LocalSGD) -> dict[str, Evaluation]:
     }
 
 
+@dataclass(frozen=True)
+class _Stretched:
+    """A schedule over fewer or more rounds, from its beginning to its end."""
+
+    schedule: Schedule
+    rounds: int
+    planned: int
+
+    def rate(self, round_number: int) -> float:
+        """The rate of a round."""
+        share = (round_number - 1) / max(self.rounds - 1, 1)
+        return self.schedule.rate(1 + round(share * (self.planned - 1)))
+
+
 def _variant(
     prepared: Prepared, local: LocalSGD, data: Federation, *, everything_local: bool
 ) -> Experiment:
     experiment = prepared.experiment
     share = prepared.population.participation.expected(prepared.population.clients)
-    epochs = experiment.rounds * share / prepared.population.clients
+    rounds_ = max(round(experiment.rounds * share / prepared.population.clients), 1)
+    lr = local.optimizer.lr
+    if isinstance(lr, Schedule):  # it ends at the same rate, in fewer rounds
+        stretched = _Stretched(lr, rounds_, experiment.rounds)
+        optimizer = dataclasses.replace(local.optimizer, lr=stretched)
+        local = dataclasses.replace(local, optimizer=optimizer)
     return dataclasses.replace(
         experiment,
         strategy=Strategy(local, layers=(Weighted("uniform"),)),
         data=data,
         local=("*",) if everything_local else (),
-        rounds=max(round(epochs), 1),
+        rounds=rounds_,
         setting="cross-silo",
         participation=Full(),
-        evaluate_every=max(round(epochs), 1),
+        evaluate_every=rounds_,
     )
 
 

@@ -64,7 +64,7 @@ def client_round(
 
     untouched = broadcast.params._version, broadcast.buffers._version  # noqa: SLF001 - documented
     state = strategy.local.start(broadcast, memories[0], client)
-    _check_state(strategy, state)
+    _check_state(strategy, state, len(client.id))
     _train(strategy, state, work, len(client.id))
     everyone = dataclasses.replace(client, facts=work.facts())
 
@@ -184,13 +184,22 @@ def _buffer_update(broadcast: Broadcast, own: Memory, work: Work) -> Update:
 
 
 # --------------------------------------------------------------- what a part's author may get wrong
-def _check_state(strategy: Strategy, state: object) -> None:
+def _check_state(strategy: Strategy, state: object, clients: int) -> None:
     if not isinstance(state, dict):
         raise StrategyError(
             f"{type(strategy.local).__name__}.start returned {state!r:.80}",
             why="a local training keeps its state in a dictionary of tensors",
             instead='for example {"params": broadcast.params.clone()}',
         )
+    for name, value in state.items():
+        if value.dim() and len(value) != clients:
+            raise StrategyError(
+                f"{type(strategy.local).__name__}.start returned {name!r} of shape "
+                f"{list(value.shape)}",
+                why=f"a step is given the first rows of each tensor, one for each of {clients} "
+                "clients while all of them train",
+                instead=f"[{clients}, …] (value.expand(len(client.id), -1)), or 0-d for a number",
+            )
 
 
 def _written_to(strategy: Strategy) -> StrategyError:

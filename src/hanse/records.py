@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hanse.data import ClientData
     from hanse.evaluation import Evaluation
     from hanse.experiment import Prepared
+    from hanse.models import Task
     from hanse.training import Round
 
 FORMAT = 1
@@ -74,6 +75,16 @@ def fingerprint(prepared: Prepared) -> dict[str, Any]:
         "dtype": str(task.dtype),
         "execution": [execution.path, execution.block],
         "training data": _checksum(prepared.data.train),
+        "test data": [
+            None if held is None else _checksum(held)
+            for held in (prepared.data.test, prepared.data.unseen)
+        ],
+        "fixed weights": _fixed(task),
+        "evaluation": [
+            sorted(task.metrics),
+            prepared.evaluate_every,
+            {split: len(ids) for split, ids in prepared.evaluated.items()},
+        ],
     }
 
 
@@ -174,3 +185,13 @@ def _checksum(clients: ClientData) -> str:
     for name in sorted(clients.fields):
         code = zlib.crc32(clients.fields[name].contiguous().numpy().tobytes(), code)
     return f"{len(clients)} clients, CRC-32 {code:08x}"
+
+
+def _fixed(task: Task) -> str:
+    """A sum of the tensors that are not trained, and so lie in no checkpoint."""
+    changing = {*task.layout.names, *task.buffers.names}
+    code = 0
+    for name, value in sorted(task.module.state_dict().items()):
+        if name not in changing:
+            code = zlib.crc32(value.contiguous().numpy().tobytes(), code)
+    return f"CRC-32 {code:08x}"

@@ -42,8 +42,8 @@ class FederationState:
         optimizer: the server optimiser's state.
         direction: `[S]`, the last round's mean update, to measure drift against.
         clients: what clients remember.
-        first_loss: 0-d, the first positive training loss, to tell divergence by; 0 before it.
-        exploded: 0-d, for how many rounds in a row the training loss has been far above it.
+        first_loss: 0-d, the first loss, to tell divergence by; 0 before it.
+        exploded: 0-d, how many times in a row the loss has been far above it.
     """
 
     round: int

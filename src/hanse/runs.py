@@ -15,7 +15,7 @@ from hanse import records
 from hanse.baselines import baselines as train_baselines
 from hanse.baselines import local_sgd
 from hanse.config import read_experiment, with_overrides
-from hanse.core.errors import DivergenceError, ModelError, RunError
+from hanse.core.errors import DivergenceError, ModelError, RunError, StrategyError
 from hanse.experiment import Experiment, Prepared, prepare
 from hanse.models.task import Task
 from hanse.report import write as write_report
@@ -97,6 +97,7 @@ def start(
         ConfigError: baselines of a strategy that has none; nothing was written.
         RunError: something is there already, or it cannot be written to.
     """
+    _check_repr(prepared)
     if baselines:
         local_sgd(prepared.experiment.strategy)
     about = {**records.about(prepared), "baselines": baselines}
@@ -123,7 +124,9 @@ def carry_on(prepared: Prepared, run: RunDirectory) -> Generator[Round, None, No
         seconds = sum(record.get("seconds") or 0.0 for record in run.metrics())
         _keep_rounds(run, last)
         run.update(status="running", rounds=last, advice=None)
-        good = state
+        good = None if state is None or int(state.exploded) else state
+        if state is None or state.round < last:
+            run.remove(_MODEL, "baselines.json")  # of fewer rounds: it would pass for the new one
         try:
             for done in rounds(prepared, start=state):
                 seconds += done.seconds
@@ -136,11 +139,13 @@ def carry_on(prepared: Prepared, run: RunDirectory) -> Generator[Round, None, No
         except DivergenceError as error:
             if good is not None:
                 run.save(good, mark)
+            run.back_to_calm()
             run.update(status="diverged", advice=f"{error.found}: {error.instead}", seconds=seconds)
             _report(run)
             raise
-        except (KeyboardInterrupt, GeneratorExit):
-            run.update(status="stopped", seconds=seconds)
+        except BaseException:  # an interrupt, an error in the user's own code, a full disk
+            with contextlib.suppress(RunError):
+                run.update(status="stopped", seconds=seconds)
             raise
         run.update(seconds=seconds)
 
@@ -214,6 +219,18 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = N
         )
     module.load_state_dict(tensors)
     return module.eval()
+
+
+def _check_repr(prepared: Prepared) -> None:
+    described = f"{prepared.experiment.strategy!r} {prepared.population.participation!r}"
+    if " at 0x" in described:
+        start = described.rindex("<", 0, described.index(" at 0x"))
+        raise StrategyError(
+            f"a part of the strategy has the repr {described[start:][:80]}",
+            why="a run is resumed only with the strategy that it was started with, and this text "
+            "differs each time",
+            instead="a @dataclass(frozen=True) for each part of your own: its repr says what it is",
+        )
 
 
 def _keep_rounds(run: RunDirectory, rounds: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
     from hanse.strategy import Strategy
 
-_EXPLODED = 10.0  # a training loss this many times the first round's …
-_PATIENCE = 3  # … for so many rounds in a row is divergence
+_EXPLODED = 10.0  # a loss this many times the first …
+_PATIENCE = 3  # … so many times in a row is divergence
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,7 @@ def rounds(
         began = time.perf_counter()
         with _one_thread():
             evaluations = evaluate_all(prepared, state)
+            state = _watched(prepared, state, None, evaluations)
         yield Round(state, None, evaluations, time.perf_counter() - began, prepared)
     while state.round < experiment.rounds:
         began = time.perf_counter()
@@ -94,8 +96,8 @@ def rounds(
                 prepared.population,
                 prepared.task.layout,
             )
-            state = _watched(state, result, experiment.strategy)
             evaluations = evaluate_all(prepared, state) if _is_due(prepared, state.round) else {}
+            state = _watched(prepared, state, result, evaluations)
         yield Round(state, result, evaluations, time.perf_counter() - began, prepared)
 
 
@@ -135,29 +137,53 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _watched(state: FederationState, result: RoundResult, strategy: Strategy) -> FederationState:
+def _watched(
+    prepared: Prepared,
+    state: FederationState,
+    result: RoundResult | None,
+    evaluations: Mapping[str, Evaluation],
+) -> FederationState:
     """The state with its count of exploded rounds; raises where its numbers mean nothing."""
-    if result.cohort and not result.accepted:
-        _stop(state, strategy, f"none of the {result.cohort} clients' updates was finite")
+    strategy = prepared.experiment.strategy
     if not bool(state.params.isfinite().all() and state.buffers.isfinite().all()):
         _stop(state, strategy, "the new model is not finite")
-    loss = train_loss(result)
-    if loss is None:
+    lost = result is not None and result.cohort > 0 and not result.accepted
+    if lost and result is not None and result.cohort == prepared.population.clients:
+        _stop(state, strategy, f"none of the {result.cohort} clients' updates was finite")
+    name, loss = _judged(prepared, result, evaluations)
+    if loss is None and not lost:
         return state
-    first = float(state.first_loss) or loss
-    exploded = int(state.exploded) + 1 if loss > _EXPLODED * first > 0 else 0
+    first = float(state.first_loss) or loss or 0.0
+    far = loss is not None and loss > _EXPLODED * first > 0
+    exploded = int(state.exploded) + 1 if lost or far else 0
     if exploded >= _PATIENCE:
-        _stop(
-            state,
-            strategy,
-            f"the training loss is {loss:.3g}, {loss / first:.0f} times the first round's "
-            f"{first:.3g}, for the {_PATIENCE}rd round in a row",
-        )
+        found = f"the {name} is {loss:.3g}, above {_EXPLODED:g} times the first, {first:.3g}"
+        if lost or loss is None:
+            found = "none of the cohort's updates was finite"
+        _stop(state, strategy, f"{found}, {_PATIENCE} times in a row")
     return dataclasses.replace(
         state,
         first_loss=torch.tensor(first, dtype=torch.float64),
         exploded=torch.tensor(exploded),
     )
+
+
+def _judged(
+    prepared: Prepared, result: RoundResult | None, evaluations: Mapping[str, Evaluation]
+) -> tuple[str, float | None]:
+    """A loss that can be compared from round to round: always of the same clients.
+
+    That is the training loss if everyone takes part, else the evaluated clients'; a cohort's
+    training loss depends on who is in it.
+    """
+    population = prepared.population
+    if population.participation.expected(population.clients) == population.clients:
+        return "training loss", None if result is None else train_loss(result)
+    for split in ("test", "unseen"):
+        if split in evaluations:
+            loss = evaluations[split].overall["loss"]
+            return f"loss on {split} clients", loss if math.isfinite(loss) else None
+    return "loss", None
 
 
 def _stop(state: FederationState, strategy: Strategy, found: str) -> NoReturn:

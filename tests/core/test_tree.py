@@ -7,11 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.test_vectors import Doubled, Padded, Squared
-from torch import Tensor
+from torch import Tensor, nn
 
 from hanse.aggregation import Sum, Tree
 from hanse.aggregation.tree import sum_rows
-from hanse.core.types import ClientContext, Vector, vector
+from hanse.core.layout import ParameterLayout
+from hanse.core.types import ClientContext, RoundContext, Vector, vector
 
 blocks = st.sampled_from([1, 2, 4, 8, 16])
 
@@ -138,9 +139,14 @@ def test_sum_rows_leaves_its_rows_alone() -> None:
     assert torch.equal(values, before)
 
 
+def a_round(clients: int) -> RoundContext:
+    layout = ParameterLayout.of_parameters(nn.Linear(1, 1))
+    return RoundContext(1, np.uint64(0), clients, float(clients), clients, "cross-silo", layout)
+
+
 def context(count: int) -> ClientContext:
     ids = np.arange(count, dtype=np.int64)
-    return ClientContext(ids, ids, ids.astype(np.uint64), torch.ones(count))
+    return ClientContext(ids, ids, ids.astype(np.uint64), a_round(count), torch.ones(count))
 
 
 def test_sums_are_taken_inside_the_innermost_common_linear_space() -> None:

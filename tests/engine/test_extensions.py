@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pytest
 import torch
+from tests.core.test_tree import context
 from tests.engine.small import (
     BAD,
     MODULE,
@@ -246,7 +247,7 @@ class Masked(NamedTuple):
 class SecureSum(Aggregation):
     """Pairwise masks that cancel in the sum; the later of two subtracts what the earlier adds.
 
-    `cohort` is given by the test: a contribution sees no `RoundContext`.
+    `cohort` is given by the test.
     """
 
     cohort: int
@@ -328,9 +329,7 @@ def test_masked_sums_may_be_taken_in_a_common_space() -> None:
 
 
 def test_a_single_contribution_is_masked_in_every_coordinate() -> None:
-    nobody = np.zeros(1, np.int64)
-    context = ClientContext(nobody, nobody, nobody.astype(np.uint64), torch.ones(1))
-    sent = SecureSum(2).contribution({"delta": vector(torch.zeros(1, 50))}, context)
+    sent = SecureSum(2).contribution({"delta": vector(torch.zeros(1, 50))}, context(1))
     assert int((sent.sums["delta"].abs() < 2**32).sum()) == 0
 
 

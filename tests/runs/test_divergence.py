@@ -40,7 +40,7 @@ def _steep(rate: float, x: float = 1.0, **changes: Any) -> Experiment:  # noqa: 
 
 
 CASES = {
-    "a loss that explodes": (3.0, 1.0, "times the first round's"),
+    "a loss that explodes": (3.0, 1.0, "times the first, "),
     "a model that is not finite": (1e38, 1.0, "the new model is not finite"),
     "updates that are not finite": (0.1, 1e30, "none of the 3 clients' updates was finite"),
 }

@@ -159,17 +159,24 @@ def test_spread_is_numpys(
     tenth = worst_first[: -(-len(values) // 10)]
     assert found.overall == pytest.approx(np.sum(values * examples) / examples.sum(), rel=1e-9)
     assert found.mean == pytest.approx(np.mean(values), rel=1e-9)
-    assert found.deviation == pytest.approx(np.std(values), rel=1e-9)
+    assert found.deviation == pytest.approx(
+        np.std(values), rel=1e-9, abs=1e-12 * np.abs(values).max()
+    )
     assert found.worst_decile == pytest.approx(np.mean(tenth), rel=1e-9)
     assert found.worst == worst_first[0] == values[found.worst_client]
 
 
-def test_a_client_without_a_number_is_the_worst() -> None:
-    values, examples = np.array([0.2, np.nan, 0.9]), np.ones(3, np.int64)
+def test_a_client_without_a_number_is_left_out_of_all_numbers() -> None:
+    values, examples = np.array([0.2, np.nan, 0.9, np.inf]), np.array([1, 5, 1, 5])
     for metric in ("accuracy", "loss"):
         found = spread(metric, values, examples)
-        assert np.isnan(found.worst)
-        assert found.worst_client == 1
+        without = spread(metric, values[[0, 2]], examples[[0, 2]])
+        assert found[:5] == without[:5]
+        assert values[found.worst_client] == found.worst
+
+
+def test_where_no_client_has_a_number_there_is_none() -> None:
+    assert np.isnan(spread("loss", np.array([np.nan, np.inf]), np.ones(2, np.int64))[:5]).all()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hanse.core.types import RoundContext, State
+    from hanse.selection import Participation
     from hanse.training import Round
 
 
@@ -165,17 +167,40 @@ def two_clients(targets: tuple[float, float], cohorts: list[int]) -> Experiment:
     )
 
 
+@dataclass(frozen=True)
+class Factors:
+    """Rates at which a step multiplies the error of `stepping` by minus these factors."""
+
+    factors: tuple[float, ...]
+
+    def rate(self, round_number: int) -> float:
+        return (1 + self.factors[round_number - 1]) / 2
+
+
+def stepping(*factors: float, participation: Participation | None = None) -> Experiment:
+    """Two clients of whom each says that a model which says 0 should say 1."""
+    one = {"x": np.ones((4, 1)), "y": np.ones((4, 1))}
+    clients = PackedClients.from_arrays([one, one])
+    data = Federation(clients, test=clients)
+    module = nn.Linear(1, 1, bias=False).double()
+    nn.init.zeros_(module.weight)
+    strategy = fedavg(lr=Factors(factors), batch_size=None)
+    return Experiment(
+        strategy, data, module, len(factors), squared_error, participation=participation
+    )
+
+
 def test_the_third_bad_round_in_a_row_stops_the_run_and_no_earlier_one() -> None:
-    passing = [r.train_loss for r in rounds(two_clients((1.0, 4.0), [0, 1, 1, 0, 1, 1, 0]))]
+    passing = [r.train_loss for r in rounds(stepping(4, 1, 0.25, 4, 1, 0.25, 1))]
     assert passing[1:] == pytest.approx([1, 16, 16, 1, 16, 16, 1])
     seen: list[int] = []
-    with pytest.raises(DivergenceError, match=r"16 times .* 3rd round in a row"):
-        seen.extend(r.number for r in rounds(two_clients((1.0, 4.0), [0, 0, 1, 1, 1, 0])))
+    with pytest.raises(DivergenceError, match=r"training loss is 16, .* 3 times in a row"):
+        seen.extend(r.number for r in rounds(stepping(1, 4, 1, 1, 1, 1)))
     assert seen == [0, 1, 2, 3, 4]
 
 
 def test_a_resumed_run_diverges_where_the_unbroken_one_does() -> None:
-    experiment = two_clients((1.0, 4.0), [0, 1, 1, 1, 1])
+    experiment = stepping(4, 1, 1, 1, 1)
     half = list(islice(rounds(experiment), 3))[-1].state
     seen: list[int] = []
     with pytest.raises(DivergenceError, match="round 4 diverged"):
@@ -184,7 +209,19 @@ def test_a_resumed_run_diverges_where_the_unbroken_one_does() -> None:
 
 
 def test_less_than_ten_times_the_first_loss_is_no_divergence() -> None:
-    assert len(list(rounds(two_clients((1.0, 3.0), [0, 1, 1, 1, 1])))) == 6
+    assert len(list(rounds(stepping(3, 1, 1, 1, 1)))) == 6
+
+
+def test_a_cohort_that_finds_its_data_hard_is_no_divergence() -> None:
+    losses = [r.train_loss for r in rounds(two_clients((1.0, 4.0), [0, 0, 1, 1, 1, 0]))]
+    assert losses[1:] == pytest.approx([1, 1, 16, 16, 16, 1])
+
+
+def test_with_partial_participation_the_evaluated_clients_tell_divergence() -> None:
+    seen: list[int] = []
+    with pytest.raises(DivergenceError, match=r"loss on test clients is 16, .* 3 times in a row"):
+        seen.extend(r.number for r in rounds(stepping(4, 1, 1, 1, participation=Uniform(count=1))))
+    assert seen == [0, 1, 2]
 
 
 def test_a_first_loss_of_zero_is_no_measure_of_divergence() -> None:

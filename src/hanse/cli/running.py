@@ -224,6 +224,9 @@ def _close(console: Console, path: Path) -> None:
 
 def _print_summary(console: Console, numbers: Summary) -> None:
     for split in numbers.splits:
+        if not split.metrics:
+            console.print(f"{split.split}: no client has a finite metric", markup=False)
+            continue
         several = split.clients > 1
         title = f"{split.split}: {split.clients} client{'s' * several}, {split.examples:,} examples"
         if numbers.runs > 1:

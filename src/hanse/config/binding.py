@@ -251,12 +251,17 @@ def _load(source: str, where: str, base: Path) -> types.ModuleType:
         path = (base / source).resolve()
         # A file may be called as a module of Python is: json.py must not replace json.
         name = f"hanse-file-{zlib.crc32(bytes(path)):08x}.{path.stem}"
+        stamp = path.stat().st_mtime_ns
+        known = sys.modules.get(name)
+        if known is not None and vars(known).get("_hanse_stamp") == stamp:
+            return known  # several parts of one file are of one module
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None  # noqa: S101 - a path that ends in .py has a loader
         assert spec.loader is not None  # noqa: S101 - as above
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # dataclasses look their module up
         spec.loader.exec_module(module)
+        vars(module)["_hanse_stamp"] = stamp
     except (ImportError, OSError, SyntaxError) as error:
         raise ConfigError(
             f"{where} names {source!r}: {error}",

@@ -31,32 +31,42 @@ class Spread(NamedTuple):
     worst_client: int
 
 
+_LOWER = {"error", "loss", "mae", "mse", "nll", "perplexity", "rmse"}
+
+
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller value is a better one: true of losses and errors, by their names."""
-    return metric == "loss" or metric.endswith(("_loss", "_error"))
+    return metric in _LOWER or metric.endswith(("_loss", "_error"))
 
 
 def spread(metric: str, values: NDArray[np.float64], examples: NDArray[np.int64]) -> Spread:
-    """The spread of a metric; a client whose value is NaN counts as the worst.
+    """The spread of a metric over the clients that have a finite value; NaN if none has.
+
+    A client without one (an AUC of a single class, the loss of a diverged model) is left out of
+    all numbers, here as in the report.
 
     Args:
         metric: its name, which says whether lower is better.
         values: `[n]`, n >= 1.
         examples: `[n]`.
     """
-    sign = 1.0 if lower_is_better(metric) else -1.0
-    badness = np.where(np.isnan(values), np.inf, sign * values)
-    order = np.argsort(-badness, kind="stable")
-    tenth = order[: max(math.ceil(len(values) / 10), 1)]
-    with np.errstate(over="ignore", invalid="ignore"):  # a diverging run's losses may be infinite
-        return Spread(
-            overall=float(np.average(values, weights=examples)),
-            mean=float(values.mean()),
-            deviation=float(values.std()),
-            worst_decile=float(values[tenth].mean()),
-            worst=float(values[order[0]]),
-            worst_client=int(order[0]),
-        )
+    kept = np.flatnonzero(np.isfinite(values))
+    if not len(kept):
+        nan = math.nan
+        return Spread(nan, nan, nan, nan, nan, worst_client=0)
+    found = values[kept]
+    unit = float(np.abs(found).max()) or 1.0  # sums of a diverging run's numbers may overflow
+    shares = found / unit
+    order = np.argsort(found if not lower_is_better(metric) else -found, kind="stable")
+    tenth = order[: math.ceil(len(found) / 10)]
+    return Spread(
+        overall=float(np.average(shares, weights=examples[kept]) * unit),
+        mean=float(shares.mean() * unit),
+        deviation=float(shares.std() * unit),
+        worst_decile=float(shares[tenth].mean() * unit),
+        worst=float(found[order[0]]),
+        worst_client=int(kept[order[0]]),
+    )
 
 
 def worse_than(

@@ -51,7 +51,17 @@ class Weighted(Layer):
     def on_client(
         self, update: Update, broadcast: Broadcast, memory: Memory, client: ClientContext
     ) -> tuple[Update, Memory]:
-        """Scale the named vectors, and send the weight beside them."""
+        """Scale the named vectors, and send the weight beside them.
+
+        Raises:
+            StrategyError: another layer has weighted them already.
+        """
+        if WEIGHT in update:
+            raise StrategyError(
+                "two Weighted layers in one strategy",
+                why="the second weight would take the place of the first",
+                instead='one of them: strategy.replace(layers=(Weighted("uniform"),))',
+            )
         examples = client.examples
         weight = examples if self.by == "examples" else torch.ones_like(examples)
         scaled = {k: v.scaled(weight) if k in self.vectors else v for k, v in update.items()}

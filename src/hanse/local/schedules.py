@@ -104,7 +104,7 @@ def check_rate(value: object, where: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LARGEST:
         raise StrategyError(
             f"{where} is {value!r}",
-            why="a rate must be a positive number that single precision can hold: at zero nothing "
+            why="a rate must be a positive finite number in single precision: at zero nothing "
             "is learned",
             instead="a number such as 0.1, or a schedule such as CosineDecay(lr=0.1, rounds=100)",
         )

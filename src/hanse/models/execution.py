@@ -65,7 +65,7 @@ def choose_execution(task: Task, x: Tensor, y: Tensor) -> Execution:
         ModelError: the model or the loss cannot be used on these examples.
     """
     probe(task, x, y)
-    reason = why_not_in_blocks(task, x, y) or _why_slower_in_blocks(task)
+    reason = _why_slower_in_blocks(task) or why_not_in_blocks(task, x, y)
     if reason is not None:
         return Execution("module", 1, reason)
     return Execution("vmap", _BLOCK, "the model can be run for several clients at once")

@@ -176,7 +176,7 @@ def unflatten_state(tensors: Mapping[str, Tensor], round_number: int) -> Federat
     slots = len(layers) + 1  # what stays local by layout, then one for each layer
     rows = {
         client: tuple(
-            {name: value[row] for name, value in memory.get(number, {}).items()}
+            {name: value[row].clone() for name, value in memory.get(number, {}).items()}
             for number in range(slots)
         )
         for row, client in enumerate(ids)
@@ -195,7 +195,7 @@ def unflatten_state(tensors: Mapping[str, Tensor], round_number: int) -> Federat
 
 
 def _compare(path: Path, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    for name in sorted({*recorded, *wanted}):
+    for name in dict.fromkeys([*wanted, *recorded]):  # the most telling ones first
         if recorded.get(name) != wanted.get(name):
             raise RunError(
                 f"{path.parent.parent} was started with {name} = {recorded.get(name)!r:.200}, "

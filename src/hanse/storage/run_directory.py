@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hanse.core.errors import RunError
 from hanse.storage.checkpoint import (
+    checkpoints,
     latest_checkpoint,
     read_checkpoint,
     remove_old,
@@ -137,6 +138,18 @@ class RunDirectory:
     def save(self, state: FederationState, fingerprint: Mapping[str, Any]) -> None:
         """Write a checkpoint."""
         write_checkpoint(self.path / "checkpoints", state, fingerprint)
+
+    def back_to_calm(self) -> None:
+        """Remove the newest checkpoints whose loss had exploded; the one before them is left."""
+        for path in reversed(checkpoints(self.path / "checkpoints")):
+            if not int(read_checkpoint(path, None).exploded):
+                return
+            shutil.rmtree(path)
+
+    def remove(self, *names: str) -> None:
+        """Remove files of the run, if they are there."""
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
 
     def latest(self, fingerprint: Mapping[str, Any] | None) -> FederationState | None:
         """The state to go on from, or `None` if no checkpoint was ever finished."""
