@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from hanse.experiment import Experiment
     from hanse.layers import Weighted
     from hanse.models import Execution
-    from hanse.runs import load, resume, run
+    from hanse.runs import export, load, resume, run
     from hanse.selection import Full, Poisson, Uniform
     from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
     from hanse.strategies import fedavg, fedprox, fedsgd, scaffold
@@ -65,6 +65,7 @@ __all__ = [
     "aggregation",
     "core",
     "data",
+    "export",
     "fedavg",
     "fedprox",
     "fedsgd",
@@ -103,7 +104,7 @@ _HOMES = {
     "experiment": ("Experiment",),
     "layers": ("Weighted",),
     "models": ("Execution",),
-    "runs": ("load", "resume", "run"),
+    "runs": ("export", "load", "resume", "run"),
     "selection": ("Full", "Poisson", "Uniform"),
     "server": ("ServerAdagrad", "ServerAdam", "ServerSGD", "ServerYogi"),
     "strategies": ("fedavg", "fedprox", "fedsgd", "scaffold"),

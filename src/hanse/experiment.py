@@ -160,7 +160,7 @@ def prepare(experiment: Experiment) -> Prepared:
         )
     setting, clients = setting_named(experiment.setting), len(experiment.data.train)
     task = Task.of(
-        _build(experiment),
+        build_model(experiment.model, experiment.seed),
         loss=experiment.loss,
         metrics=experiment.metrics,
         local=experiment.local,
@@ -279,14 +279,19 @@ def _check_metrics(metrics: object) -> None:
             )
 
 
-def _build(experiment: Experiment) -> nn.Module:
-    if isinstance(experiment.model, nn.Module) or not callable(experiment.model):
-        return experiment.model
+def build_model(model: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Module:
+    """The module, or what the function makes with torch's generator seeded from `seed`.
+
+    Raises:
+        ModelError: the function takes arguments.
+    """
+    if isinstance(model, nn.Module) or not callable(model):
+        return model
     with contextlib.suppress(ValueError):  # what has no signature is simply tried
-        _check_signature(experiment.model)
+        _check_signature(model)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(derive(experiment.seed, "model")))
-        return experiment.model()
+        torch.default_generator.manual_seed(int(derive(seed, "model")))
+        return model()
 
 
 def _check_signature(model: Callable[[], nn.Module]) -> None:

@@ -49,6 +49,7 @@ def about(prepared: Prepared) -> dict[str, Any]:
         "rounds": experiment.rounds,
         "parameters": task.layout.size,
         "buffers": task.buffers.size,
+        "local": list(experiment.local),
         "local_columns": task.layout.local + task.buffers.local,
         "metrics": ["loss", *task.metrics],
         "warnings": list(prepared.warnings),

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
 
 from hanse import records
 from hanse.baselines import baselines as train_baselines
 from hanse.baselines import local_sgd
 from hanse.config import read_experiment, with_overrides
 from hanse.core.errors import DivergenceError, ModelError, RunError, StrategyError
-from hanse.experiment import Experiment, Prepared, prepare
+from hanse.experiment import Experiment, Prepared, build_model, prepare
 from hanse.models.task import Task
 from hanse.report import write as write_report
 from hanse.storage import RunDirectory, to_json, write_atomically, writing
@@ -25,9 +24,10 @@ from hanse.training import Round, evaluate_all, rounds
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from hanse.baselines import Baselines
+    from hanse.config import ExperimentFile
     from hanse.round import FederationState
 
 _MODEL = "model.safetensors"
@@ -78,14 +78,28 @@ def own_experiment(run: RunDirectory) -> Experiment:
     Raises:
         RunError: it was started from Python.
     """
+    return _own_file(run).experiment()
+
+
+def _own_file(run: RunDirectory) -> ExperimentFile:
     path = run.path / "config.toml"
     if not path.is_file():
         raise RunError(
             f"{run.path} has no config.toml",
             why="it was started from Python, where the experiment is defined",
-            instead=f"hanse.resume({str(run.path)!r}, experiment) in Python",
+            instead=f"hanse.resume({str(run.path)!r}, experiment), hanse.load(…, model) or "
+            "hanse.export(…, model) in Python",
         )
-    return read_experiment(path).experiment()
+    return read_experiment(path)
+
+
+def own_task(run: RunDirectory) -> Task:
+    """The model of a run that was started from a file; its data are not needed.
+
+    Raises:
+        RunError: it was started from Python.
+    """
+    return _own_file(run).task()
 
 
 def start(
@@ -164,21 +178,42 @@ def finish(prepared: Prepared, run: RunDirectory) -> None:
         _report(run)
 
 
-def export(prepared: Prepared, run: RunDirectory, out: Path) -> Path:
+def export(
+    directory: str | Path,
+    out: str | Path,
+    model: nn.Module | Callable[[], nn.Module] | None = None,
+) -> Path:
     """Write the trained model's state dictionary, of the run's last checkpoint, to `out`.
 
+    Args:
+        directory: the run.
+        out: a `.safetensors` file; what is there is replaced.
+        model: as for `load`; the data are not needed.
+
     Raises:
-        RunError: no checkpoint, or a damaged one.
+        RunError: no run, no checkpoint, a damaged one, or one of another model.
     """
-    state = run.latest(records.fingerprint(prepared))
+    run = RunDirectory.open(Path(directory))
+    if model is None:
+        task = own_task(run)
+    else:  # what stays with the clients has columns of its own, behind the others
+        task = Task.of(build_model(model, 0), local=run.about()["local"])
+    state = run.latest(None)
     if state is None:
         raise RunError(
             f"{run.path} has no checkpoint yet",
             why="there is no trained model to export",
             instead=f"`hanse resume {run.path}` first",
         )
-    write_atomically(out, _model_bytes(prepared.task, state, run.about()))
-    return out
+    if len(state.params) != task.layout.size or len(state.buffers) != task.buffers.size:
+        raise RunError(
+            f"{run.path} trains {len(state.params)} parameters, and the model has "
+            f"{task.layout.size}",
+            why="it is another model",
+            instead="the model that the run was started with",
+        )
+    write_atomically(Path(out), _model_bytes(task, state, run.about()))
+    return Path(out)
 
 
 def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = None) -> nn.Module:
@@ -204,8 +239,9 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = N
                 instead="hanse.load(path, model) with the module that was trained, or the "
                 "directory of a run that was started from a file",
             )
-        model = own_experiment(RunDirectory.open(source)).model
-    module = Task.of(model if isinstance(model, nn.Module) else model()).module
+        module = own_task(RunDirectory.open(source)).module
+    else:
+        module = Task.of(build_model(model, 0)).module
     expected = {k: tuple(v.shape) for k, v in module.state_dict().items()}
     found = {k: tuple(v.shape) for k, v in tensors.items()}
     if expected != found:

@@ -27,20 +27,23 @@ from tests.engine.small import (
 )
 from torch import Tensor, nn
 
-from hanse.core.errors import DivergenceError
+from hanse.core.errors import DivergenceError, StrategyError
 from hanse.core.types import Layer
 from hanse.data import Federation, PackedClients
 from hanse.engines import Dropped
 from hanse.experiment import Experiment
+from hanse.layers import Weighted
+from hanse.local import LocalSGD
 from hanse.models import Execution, squared_error
 from hanse.selection import Full, Poisson
 from hanse.server import ServerAdam
 from hanse.strategies import fedavg, fedprox, fedsgd, scaffold
+from hanse.strategy import Strategy
 from hanse.training import rounds
 
 if TYPE_CHECKING:
     from hanse.core.types import Broadcast, ClientContext, Memory, Update
-    from hanse.strategy import Strategy
+
 
 executions = pytest.mark.parametrize(
     "execution", [MODULE, Execution("module", 4), VMAP], ids=["alone", "block", "vmap"]
@@ -197,3 +200,24 @@ def test_a_run_goes_on_after_an_empty_round() -> None:
     assert 0 < len(empty) < len(seen)
     assert all(r.train_loss is None for r in empty)
     assert [r.number for r in seen] == list(range(1, 13))
+
+
+@dataclass(frozen=True)
+class Leaning(LocalSGD):
+    """Keeps a vector of the model's length, and none for each client."""
+
+    def start(
+        self, broadcast: Broadcast, memory: Memory, client: ClientContext
+    ) -> dict[str, Tensor]:
+        lean = torch.linspace(0, 1, broadcast.params.shape[1], dtype=torch.float64)
+        return {**self.optimizer.start(broadcast), "lean": lean}
+
+
+def test_a_state_without_a_row_for_each_client_is_refused() -> None:
+    with pytest.raises(StrategyError, match=r"'lean' of shape \[\d+\]"):
+        regression().run(Strategy(Leaning()), Execution("vmap", 4), rounds=1)
+
+
+def test_two_weightings_are_refused() -> None:
+    with pytest.raises(StrategyError, match="two Weighted"):
+        regression().run(fedavg().then(Weighted("uniform")), Execution("vmap", 4), rounds=1)

@@ -121,3 +121,11 @@ def test_a_client_that_diverges_alone_is_dropped_and_named(tmp_path: Path) -> No
         assert "finite" in found[0]["reason"]
     assert "person 1" in (run.path / "report.html").read_text()
     assert bits(run.path)["run"]["status"] == "finished"  # type: ignore[index]
+
+
+def test_a_run_that_ended_while_its_loss_exploded_goes_back_to_the_calm(tmp_path: Path) -> None:
+    hanse.run(_steep(3.0, rounds=3), tmp_path / "run")
+    assert int(state_of(tmp_path / "run").exploded) > 0
+    with pytest.raises(DivergenceError):
+        hanse.resume(tmp_path / "run", _steep(3.0, rounds=20))
+    assert int(state_of(tmp_path / "run").exploded) == 0

@@ -16,8 +16,7 @@ from torch import nn
 import hanse
 from hanse import ModelError, RunError
 from hanse.experiment import prepare
-from hanse.runs import export
-from hanse.storage import RunDirectory
+from hanse.runs import carry_on, export
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +50,7 @@ def test_a_loaded_model_is_the_last_rounds_model_and_the_module_given_is_not_edi
 
 def test_an_exported_file_is_a_plain_state_dictionary(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
-    assert export(prepare(experiment()), RunDirectory.open(trained), out) == out
+    assert export(trained, out, experiment().model) == out
     plain = perceptron()
     plain.load_state_dict(load_file(out))
     assert same_tensors(_state(plain), _state(hanse.load(trained, perceptron)))
@@ -64,14 +63,14 @@ def test_an_export_of_an_unfinished_run_is_its_last_checkpoint(
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     shutil.rmtree(run / "checkpoints" / "round-000004")
     (run / "model.safetensors").unlink()
-    export(prepare(experiment()), RunDirectory.open(run), tmp_path / "third.safetensors")
+    export(run, tmp_path / "third.safetensors", experiment().model)
     third = [done.model() for done in hanse.rounds(experiment(rounds=3))][-1]
     assert same_tensors(
         _state(hanse.load(tmp_path / "third.safetensors", perceptron)), _state(third)
     )
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(RunError, match="has no checkpoint yet"):
-        export(prepare(experiment()), RunDirectory.open(run), tmp_path / "none.safetensors")
+        export(run, tmp_path / "none.safetensors", experiment().model)
     assert not (tmp_path / "none.safetensors").exists()
 
 
@@ -170,3 +169,36 @@ def test_a_file_of_another_program_is_read_if_it_fits(tmp_path: Path) -> None:
     save_file(_state(module), tmp_path / "mine.safetensors")
     loaded = hanse.load(tmp_path / "mine.safetensors", perceptron)
     assert same_tensors(_state(loaded), _state(module))
+
+
+def test_an_export_keeps_columns_in_their_places_where_some_stay_with_the_clients(
+    tmp_path: Path,
+) -> None:
+    local = experiment(local=("0.*",))  # the first layer comes last in the vector
+    *_, last = hanse.rounds(local)
+    run = hanse.run(local, tmp_path / "run").path
+    export(run, tmp_path / "out.safetensors", perceptron)
+    assert same_tensors(load_file(tmp_path / "out.safetensors"), _state(last.model()))
+
+
+def test_an_extended_run_does_not_pass_the_old_model_off_as_its_own(tmp_path: Path) -> None:
+    run = hanse.run(experiment(), tmp_path / "run")
+    longer = prepare(experiment(rounds=experiment().rounds + 2))
+    going = carry_on(longer, run)
+    next(going)
+    going.close()
+    with pytest.raises(RunError, match="is no model"):
+        hanse.load(run.path, perceptron)
+
+
+def test_a_run_goes_on_only_with_the_weights_that_are_not_trained(tmp_path: Path) -> None:
+    def frozen(value: float) -> nn.Module:
+        module = perceptron()
+        first = next(module.parameters()).requires_grad_(False)
+        first.data.fill_(value)
+        return module
+
+    started = experiment(model=lambda: frozen(0.1), rounds=1)
+    hanse.run(started, tmp_path / "run")
+    with pytest.raises(RunError, match="fixed weights"):
+        hanse.resume(tmp_path / "run", experiment(model=lambda: frozen(0.2), rounds=2))

@@ -54,7 +54,7 @@ def run_file(
         )
     try:
         runs = [
-            start(p, place, config=one.resolved(), baselines=baselines)
+            start(p, place, config=one.with_guesses(p.data).resolved(), baselines=baselines)
             for p, place, one in zip(prepared, places, files, strict=True)
         ]
     except HanseError:
@@ -108,8 +108,7 @@ def report_run(path: Path, out: Path | None) -> None:
 
 def export_run(path: Path, out: Path) -> None:
     """`hanse export`."""
-    run = RunDirectory.open(path)
-    written = export_model(prepare(own_experiment(run)), run, out)
+    written = export_model(path, out)
     Console(highlight=False).print(f"model: {written}", markup=False, soft_wrap=True)
 
 

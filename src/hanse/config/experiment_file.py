@@ -29,7 +29,8 @@ from hanse.config.binding import (
 )
 from hanse.core.errors import ConfigError, did_you_mean
 from hanse.data import Federation
-from hanse.experiment import Experiment
+from hanse.experiment import Experiment, build_model
+from hanse.models import Task
 from hanse.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class ExperimentFile:
         """
         federation = self.federation()
         model_table = self._section("model")
-        model, options = _model(model_table, federation, self.base)
+        model, options = _model(_guessed(model_table, federation, self.base), self.base)
         return Experiment(
             strategy=_strategy(self._section("strategy"), self.base),
             data=federation,
@@ -126,6 +127,24 @@ class ExperimentFile:
             }
         content["run"] = _written_out(_run_options, self._section("run"), "run", self.base)
         return tomli_w.dumps(content)
+
+    def with_guesses(self, federation: Federation) -> ExperimentFile:
+        """The file with what `[model]` leaves to be read off the data written out."""
+        model = _guessed(self._section("model"), federation, self.base)
+        return ExperimentFile({**self.content, "model": model}, self.base)
+
+    def task(self) -> Task:
+        """The model alone; the data are loaded only if something must be read off them.
+
+        Raises:
+            HanseError: something in `[model]` cannot be meant.
+        """
+        table = self._section("model")
+        if _left_open(table, self.base):
+            table = _guessed(table, self.federation(), self.base)
+        model, options = _model(table, self.base)
+        run = arguments(_run_options, self._section("run"), "run", self.base)
+        return Task.of(build_model(model, run.get("seed", 0)), **options)
 
     def _name(self) -> str:
         """What the experiment is called; its runs lie in a folder of this name."""
@@ -229,20 +248,26 @@ def _data(table: Mapping[str, Any], base: Path) -> Federation:
     return sources.standardise(federation) if standardise else federation
 
 
-def _model(
-    table: Mapping[str, Any], federation: Federation, base: Path
-) -> tuple[Callable[[], nn.Module], dict[str, Any]]:
-    name, rest = _named(table, "model", "name")
-    options = _task_options(rest, base)
-    function = named(name, MODELS, "model.name", base)
-    known = inspect.signature(function).parameters
+def _left_open(table: Mapping[str, Any], base: Path) -> list[str]:
+    """The parameters of the model that are read off the data unless they are given."""
+    name, given = _named(table, "model", "name")
+    known = inspect.signature(named(name, MODELS, "model.name", base)).parameters
+    return [key for key in ("inputs", "classes") if key in known and key not in given]
+
+
+def _guessed(table: Mapping[str, Any], federation: Federation, base: Path) -> dict[str, Any]:
     guesses = {
         "inputs": math.prod(federation.input_shape),
         "classes": len(federation.classes or ()),
     }
-    for key, guess in guesses.items():
-        if key in known and key not in rest and guess:
-            rest[key] = guess
+    left = _left_open(table, base)
+    return {**table, **{key: guesses[key] for key in left if guesses[key]}}
+
+
+def _model(table: Mapping[str, Any], base: Path) -> tuple[Callable[[], nn.Module], dict[str, Any]]:
+    name, rest = _named(table, "model", "name")
+    options = _task_options(rest, base)
+    function = named(name, MODELS, "model.name", base)
     bound = arguments(function, rest, "model", base)
     return functools.partial(function, **bound), options
 
