@@ -92,7 +92,7 @@ def test_colours_are_for_terminals_that_want_them(forks: ForkServer, folder: Pat
         return {code for code in codes if re.fullmatch(r"3[0-8]|4[0-8]|9\d|10\d", code)}
 
     for command in (["doctor"], COMMANDS["an error"]):
-        assert colours(_on_a_terminal(forks, folder, *command).sent), command
+        assert colours(_on_a_terminal(forks, folder, *command, NO_COLOR="").sent), command
         without = _on_a_terminal(forks, folder, *command, NO_COLOR="1")
         assert not colours(without.sent), command
         assert "\x1b" not in forks.hanse(folder, *command).printed

@@ -55,6 +55,8 @@ def _watch(folder: str, kill_at: int | None, trace: str | None) -> None:
 
 def _child(job: dict[str, Any]) -> NoReturn:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with the server
+    # A shell's background job, as CI may be one, is started with interrupts ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()  # a terminal's own signals, if the log is one, are this child's alone
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
