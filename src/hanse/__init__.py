@@ -7,7 +7,7 @@ experiment = hanse.Experiment(
     strategy=hanse.fedavg(lr=0.1, local_epochs=2),
     data=hanse.data.standardise(hanse.data.watch()),
     model=lambda: hanse.models.softmax_regression(30, 7),
-    rounds=60,
+    rounds=20,
 )
 for round in hanse.rounds(experiment):
     print(round.number, round.train_loss, round.evaluations["test"].overall)

@@ -303,3 +303,13 @@ def test_doctor_ends_with_one_where_a_run_fails(monkeypatch: pytest.MonkeyPatch)
     assert printed.code == 1
     assert "✗ two rounds on the bundled data" in printed.out
     assert "No space left on device" in printed.out
+
+
+def test_a_seed_that_diverges_keeps_no_other_from_training_or_from_the_report(
+    folder: Path,
+) -> None:
+    ended = hanse("run", "watches.toml", "--set=strategy.lr=1e30", "--seeds", "2", "--out", "group")
+    assert ended.code == 3
+    assert "seed-0: round 1 diverged" in ended.out
+    assert "seed-1: round 1 diverged" in ended.out
+    assert (folder / "group" / "report.html").is_file()

@@ -61,7 +61,12 @@ def run_file(
         if out is None:
             _give_back(target)
         raise
-    _train_all(console, prepared, runs)
+    try:
+        _train_all(console, prepared, runs)
+    except DivergenceError:
+        if not single:  # the other seeds have something to show
+            _close(console, target)
+        raise
     _close(console, target)
 
 
