@@ -31,6 +31,7 @@ class ClientResult(NamedTuple):
         trained: the update before the layers, k rows, for measuring drift.
         everyone: all K clients, with the facts of their training.
         finite: `[K]` bool; who is among the k. The others send nothing and remember nothing new.
+        norm: `[k]`, the Euclidean norm of what training sends as `delta`.
     """
 
     update: Update
@@ -39,6 +40,7 @@ class ClientResult(NamedTuple):
     trained: Update
     everyone: ClientContext
     finite: Tensor
+    norm: Tensor
 
 
 def client_round(
@@ -77,8 +79,10 @@ def client_round(
     _check_memory(strategy.local, memories[0], kept, len(client.id), may_fail=True)
 
     # Before anything is encoded: quantised or masked, a NaN would become a finite number.
-    finite = _finite(update, own, kept)
-    done = ClientResult(update, (own, kept, *memories[1:]), everyone, update, everyone, finite)
+    finite, norm = _finite(update, own, kept)
+    done = ClientResult(
+        update, (own, kept, *memories[1:]), everyone, update, everyone, finite, norm
+    )
     if bool(finite.all()):
         return _through_layers(strategy, broadcast, done)
     chosen = finite.nonzero().squeeze(1)
@@ -127,12 +131,16 @@ def prefix(state: Mapping[str, Tensor], active: int) -> dict[str, Tensor]:
     return {name: value[:active] if value.dim() else value for name, value in state.items()}
 
 
-def _finite(update: Update, *memory: Memory) -> Tensor:
-    """Who sends and remembers finite numbers only, `[K]`; a norm that overflows is infinite."""
-    rows = [torch.linalg.vector_norm(v.values, dim=1) * v.scale for v in update.values()]
+def _finite(update: Update, *memory: Memory) -> tuple[Tensor, Tensor]:
+    """Who sends and remembers finite numbers only, `[K]`, and the norms of `delta`.
+
+    A norm that overflows is infinite.
+    """
+    norms = {k: torch.linalg.vector_norm(v.values, dim=1) * v.scale for k, v in update.items()}
+    rows = list(norms.values())
     for slot in memory:
         rows += [value.reshape(len(value), -1).sum(dim=1) for value in slot.values()]
-    return torch.stack(rows).isfinite().all(dim=0)
+    return torch.stack(rows).isfinite().all(dim=0), norms["delta"]
 
 
 def _select(done: ClientResult, rows: Tensor) -> ClientResult:
@@ -144,6 +152,7 @@ def _select(done: ClientResult, rows: Tensor) -> ClientResult:
     return done._replace(
         update=update,
         trained=update,
+        norm=done.norm[rows],
         memory=tuple({k: v[rows] for k, v in slot.items()} for slot in done.memory),
         client=dataclasses.replace(
             client,

@@ -177,7 +177,7 @@ def prepare(experiment: Experiment) -> Prepared:
         experiment=experiment,
         task=task,
         data=data,
-        engine=InProcess(task, data.train, execution),
+        engine=InProcess(experiment.strategy, task, data.train, execution),
         population=population,
         evaluate_every=experiment.evaluate_every or setting.evaluate_every,
         evaluated={

@@ -74,9 +74,12 @@ class RoundResult(NamedTuple):
 class Engine(Protocol):
     """Where clients' work is done."""
 
+    @property
+    def strategy(self) -> Strategy:
+        """What is done."""
+
     def collect(
         self,
-        strategy: Strategy,
         broadcast: Broadcast,
         cohort: NDArray[np.int64],
         memory: ClientMemory,
@@ -113,14 +116,10 @@ def initial_state(strategy: Strategy, task: Task) -> FederationState:
 
 
 def run_round(
-    state: FederationState,
-    strategy: Strategy,
-    engine: Engine,
-    population: Population,
-    layout: ParameterLayout,
+    state: FederationState, engine: Engine, population: Population, layout: ParameterLayout
 ) -> tuple[FederationState, RoundResult]:
     """One round; the given state is left as it is."""
-    number = state.round + 1
+    strategy, number = engine.strategy, state.round + 1
     key = derive(population.seed, "round", number)
     cohort = population.participation.select(population.clients, derive(key, "cohort"))
     context = RoundContext(
@@ -135,7 +134,7 @@ def run_round(
 
     broadcast = publish(state, strategy, context)
 
-    collected = engine.collect(strategy, broadcast, cohort, state.clients, state.direction)
+    collected = engine.collect(broadcast, cohort, state.clients, state.direction)
 
     result = RoundResult(len(cohort), collected.dropped, collected.facts, collected.pairwise_cosine)
     if collected.aggregate is None:  # nobody came, or nobody's update could be used

@@ -90,11 +90,7 @@ def rounds(
         began = time.perf_counter()
         with _one_thread():
             state, result = run_round(
-                state,
-                experiment.strategy,
-                prepared.engine,
-                prepared.population,
-                prepared.task.layout,
+                state, prepared.engine, prepared.population, prepared.task.layout
             )
             evaluations = evaluate_all(prepared, state) if _is_due(prepared, state.round) else {}
             state = _watched(prepared, state, result, evaluations)

@@ -97,8 +97,8 @@ class World:
     def step(
         self, state: FederationState, strategy: Strategy, execution: Execution = MODULE
     ) -> tuple[FederationState, RoundResult]:
-        engine = InProcess(self.task, self.data, execution)
-        return run_round(state, strategy, engine, self.population, self.task.layout)
+        engine = InProcess(strategy, self.task, self.data, execution)
+        return run_round(state, engine, self.population, self.task.layout)
 
     def run(
         self, strategy: Strategy, execution: Execution = MODULE, rounds: int = 3

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,9 +29,8 @@ class Tree(Generic[T]):
         self._merge = merge
         self._pending: dict[tuple[int, int], T] = {}  # (level, number at that level)
 
-    def push(self, number: int, part: T) -> None:
-        """Add the partial total of block `number`."""
-        level = 0
+    def push(self, number: int, part: T, level: int = 0) -> None:
+        """Add the partial total of block `number`, or of node `number` at a higher level."""
         while (level, number ^ 1) in self._pending:
             other = self._pending.pop((level, number ^ 1))
             part = self._merge(other, part) if number & 1 else self._merge(part, other)
@@ -78,7 +79,6 @@ def _is_gapless(positions: NDArray[np.int64]) -> bool:
 
 def _sum_without_gaps(rows: Tensor) -> Tensor:
     while len(rows) > 1:
-        pairs = rows[0::2].clone()
-        pairs[: len(rows) // 2] += rows[1::2]
-        rows = pairs
+        pairs = rows[0 : len(rows) - 1 : 2] + rows[1::2]
+        rows = pairs if len(rows) % 2 == 0 else torch.cat([pairs, rows[-1:]])
     return rows[0]

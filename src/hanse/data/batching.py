@@ -7,7 +7,7 @@ are shuffled at once, by hashing (key, epoch, example) and one sort.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 Int64s = NDArray[np.int64]
 
-_HASH_BITS = 40  # of a sort key; the other 24 bits number the clients of a block
+_HASH_BITS = 40  # of a sort key; the other 24 bits number the clients of a plan
+_PLANNED = 1 << 14  # rows looked up at once: many steps of small blocks, one of a large one
+_KEPT = 1 << 22  # rows of shuffled epochs that are kept
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,46 @@ class Batch(NamedTuple):
     counts: Tensor
 
 
+class _Shuffles:
+    """The order in which clients see their examples, epoch by epoch."""
+
+    def __init__(self, sizes: Int64s, starts: Int64s, keys: Keys) -> None:
+        self.offsets = offsets_of(sizes)
+        self._sizes, self._starts, self._keys = sizes, starts, keys
+        self._orders: dict[int, Int64s] = {}  # a memo: whoever asks again gets the same
+
+    def order(self, epoch: int) -> Int64s:
+        """All clients' rows, each client's shuffled for an epoch that all of them have."""
+        known = self._orders.get(epoch)
+        if known is None:
+            if (len(self._orders) + 1) * self.offsets[-1] > _KEPT:
+                self._orders.clear()
+            known = self._orders[epoch] = np.empty(self.offsets[-1], np.int64)
+            everyone = np.arange(len(self._sizes))
+            self.write(known, everyone, np.full(len(everyone), epoch))
+        return known
+
+    def write(self, order: Int64s, clients: Int64s, epoch: Int64s) -> None:
+        """Write these clients' rows into `order`, each client's shuffled for its epoch `[K]`."""
+        if not len(clients):
+            return
+        sizes = self._sizes[clients]
+        keys = derive(self._keys[clients], epoch[clients])
+        # One sort for all: a client's number above, the leading bits of the hash below. The bits
+        # are as many whatever the block, and the sort is stable, so neighbours change nothing.
+        example = rows_of(np.zeros_like(sizes), sizes)
+        bits = hash_grid(np.repeat(keys, sizes), example.astype(np.uint64))
+        number = np.repeat(np.arange(len(clients), dtype=np.uint64), sizes)
+        places = (number << np.uint64(_HASH_BITS)) | (bits >> np.uint64(64 - _HASH_BITS))
+        shuffled = rows_of(self._starts[clients], sizes)[np.argsort(places, kind="stable")]
+        order[rows_of(self.offsets[clients], sizes)] = shuffled
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """All steps of one pass of K clients; iterate it, as often as you like, to get `Batch`es.
 
-    Memory is 8 bytes for each example of the block and one step's rows.
+    Memory is 8 bytes for each example of an epoch, and the rows of a few steps.
 
     Attributes:
         pass_: what the clients do.
@@ -123,6 +160,8 @@ class Plan:
         dtype: the floating-point type of the weights.
         steps: [K], their numbers of steps, never increasing.
         width: B, the entries of every batch's rows.
+        shuffles: of the clients that were planned together.
+        first: the place of this plan's first client among those.
     """
 
     pass_: Pass
@@ -132,6 +171,21 @@ class Plan:
     dtype: torch.dtype
     steps: Int64s
     width: int
+    shuffles: _Shuffles
+    first: int = 0
+
+    def part(self, rows: slice) -> Plan:
+        """The plan of some of the clients, as if they had been planned alone."""
+        sizes = self.sizes[rows]
+        return replace(
+            self,
+            sizes=sizes,
+            starts=self.starts[rows],
+            keys=self.keys[rows],
+            steps=self.steps[rows],
+            width=_width(self.pass_, sizes),
+            first=self.first + rows.start,
+        )
 
     def __len__(self) -> int:
         """How many steps the longest-training client takes."""
@@ -159,19 +213,39 @@ class Plan:
             yield self._batch(rows, counts, sizes if full else counts)
 
     def _epochs(self) -> Iterator[Batch]:
-        offsets = offsets_of(self.sizes)
-        order = np.empty(offsets[-1], np.int64)
-        a_epoch = -(-self.sizes // self.width)
-        for t in range(len(self)):
+        t = 0
+        while t < len(self):
             active = self._active(t)
-            epoch, step = np.divmod(t, a_epoch[:active])
-            self._shuffle(order, offsets, np.flatnonzero(step == 0), epoch)
-            counts = np.minimum(self.sizes[:active] - step * self.width, self.width)
-            places = (offsets[:active] + step * self.width)[:, None] + np.arange(self.width)
-            yield self._batch(order.take(places, mode="clip"), counts, counts)
+            together = min(max(_PLANNED // (active * self.width), 1), len(self) - t)
+            rows, weights, counts = self._some_steps(t, together, active)
+            for row in range(together):
+                active = self._active(t + row)
+                yield Batch(active, rows[row, :active], weights[row, :active], counts[row, :active])
+            t += together
+
+    def _some_steps(self, first: int, together: int, active: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows and weights `[T, active, B]` and counts `[T, active]` of T steps.
+
+        What they hold for a client that is done by then is not to be used.
+        """
+        assert isinstance(self.pass_, Epochs)  # noqa: S101 - for the type checker
+        sizes = self.sizes[:active]
+        number = np.arange(first, first + together)[:, None]
+        epoch, step = np.divmod(number, -(-sizes // self.width))
+        np.minimum(epoch, self.pass_.count - 1, out=epoch)
+        counts = np.minimum(sizes - step * self.width, self.width)
+        places = (self.shuffles.offsets[self.first :][:active] + step * self.width)[:, :, None]
+        places = places + np.arange(self.width)
+        low, high = int(epoch.min()), int(epoch.max())
+        rows = self.shuffles.order(low).take(places, mode="clip")
+        for later in range(low + 1, high + 1):
+            now = epoch == later
+            rows[now] = self.shuffles.order(later).take(places[now], mode="clip")
+        return self._tensors(rows, counts, counts)
 
     def _stream(self) -> Iterator[Batch]:
-        offsets = offsets_of(self.sizes)
+        shuffles = _Shuffles(self.sizes, self.starts, self.keys)
+        offsets = shuffles.offsets
         order = np.empty(offsets[-1], np.int64)
         sizes, clients = self.sizes, len(self.sizes)
         counts = np.full(clients, self.width, np.int64)
@@ -184,7 +258,7 @@ class Plan:
             for later in range(int((epoch[:, -1] - epoch[:, 0]).max()) + 1):
                 now = epoch[:, 0] + later
                 inside = epoch == now[:, None]
-                self._shuffle(order, offsets, np.flatnonzero(inside.any(1) & (current < now)), now)
+                shuffles.write(order, np.flatnonzero(inside.any(1) & (current < now)), now)
                 current = np.maximum(current, np.minimum(now, epoch[:, -1]))
                 rows[inside] = order[places[inside]]
             yield self._batch(rows, counts, counts)
@@ -192,27 +266,17 @@ class Plan:
     def _active(self, step: int) -> int:
         return len(self.steps) - int(np.searchsorted(self.steps[::-1], step, side="right"))
 
-    def _shuffle(self, order: Int64s, offsets: Int64s, clients: Int64s, epoch: Int64s) -> None:
-        """Write these clients' rows into `order`, each client's shuffled for its epoch."""
-        if not len(clients):
-            return
-        sizes = self.sizes[clients]
-        keys = derive(self.keys[clients], epoch[clients])
-        # One sort for all: a client's number above, the leading bits of the hash below. The bits
-        # are as many whatever the block, and the sort is stable, so neighbours change nothing.
-        example = rows_of(np.zeros_like(sizes), sizes)
-        bits = hash_grid(np.repeat(keys, sizes), example.astype(np.uint64))
-        number = np.repeat(np.arange(len(clients), dtype=np.uint64), sizes)
-        places = (number << np.uint64(_HASH_BITS)) | (bits >> np.uint64(64 - _HASH_BITS))
-        shuffled = rows_of(self.starts[clients], sizes)[np.argsort(places, kind="stable")]
-        order[rows_of(offsets[clients], sizes)] = shuffled
-
     def _batch(self, rows: Int64s, counts: Int64s, divisor: Int64s) -> Batch:
-        real = np.arange(self.width) < counts[:, None]
+        return Batch(len(rows), *self._tensors(rows, counts, divisor))
+
+    def _tensors(
+        self, rows: Int64s, counts: Int64s, divisor: Int64s
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        real = np.arange(self.width) < counts[..., None]
         if int(counts.min()) < self.width:
-            rows = np.where(real, rows, self.starts[: len(rows), None])
-        weights = torch.from_numpy(real / divisor[:, None]).to(self.dtype)
-        return Batch(len(rows), torch.from_numpy(rows), weights, torch.from_numpy(counts))
+            rows = np.where(real, rows, self.starts[: rows.shape[-2], None])
+        weights = torch.from_numpy(real / divisor[..., None]).to(self.dtype)
+        return torch.from_numpy(rows), weights, torch.from_numpy(counts)
 
 
 def steps(pass_: Pass, sizes: Int64s) -> Int64s:
@@ -268,7 +332,8 @@ def plan(
     if bool((np.diff(taken) > 0).any()):
         message = "clients must come sorted by their number of steps, most first"
         raise ValueError(message)
-    return Plan(pass_, sizes, starts, keys, dtype, taken, _width(pass_, sizes))
+    shuffles = _Shuffles(sizes, starts, keys)
+    return Plan(pass_, sizes, starts, keys, dtype, taken, _width(pass_, sizes), shuffles)
 
 
 def _width(pass_: Pass, sizes: Int64s) -> int:

@@ -1,5 +1,7 @@
 """Engines: they decide where and in what order `client_round` runs."""
 
-from hanse.engines.in_process import ClientFacts, Collected, Dropped, InProcess
+from hanse.engines.collected import Collected
+from hanse.engines.in_process import InProcess
+from hanse.engines.measurement import ClientFacts, Dropped
 
 __all__ = ["ClientFacts", "Collected", "Dropped", "InProcess"]

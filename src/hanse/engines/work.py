@@ -16,10 +16,36 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from hanse.core.rng import Keys
     from hanse.core.types import ClientContext, Gradient
-    from hanse.data.batching import Pass
+    from hanse.data.batching import Pass, Plan
     from hanse.data.federation import Block
     from hanse.models.gradient import Executor, ViewCache
+
+
+class SpanPlans:
+    """The data of a span's clients, and for each pass the plan of their batches, made when used."""
+
+    def __init__(
+        self, passes: tuple[Pass, ...], data: Block, keys: Keys, dtype: torch.dtype
+    ) -> None:
+        """Clients sorted by their number of examples, most first."""
+        self.passes, self.data = passes, data
+        self._keys, self._dtype = keys, dtype
+        self._plans: dict[int, Plan] = {}
+
+    def plan(self, pass_number: int, rows: slice) -> Plan:
+        """The batches of some of the clients."""
+        whole = self._plans.get(pass_number)
+        if whole is None:
+            whole = self._plans[pass_number] = plan(
+                self.passes[pass_number],
+                self.data.sizes,
+                self.data.starts,
+                derive(self._keys, "pass", pass_number),
+                self._dtype,
+            )
+        return whole.part(rows)
 
 
 class BlockWork:
@@ -29,29 +55,25 @@ class BlockWork:
         self,
         executor: Executor,
         views: ViewCache,
-        passes: tuple[Pass, ...],
-        block: Block,
+        plans: SpanPlans,
+        rows: slice,
         client: ClientContext,
         buffers: Tensor,
     ) -> None:
         """Bind an executor to a block's data; `buffers` `[K, b]` is changed by training."""
         self.buffers = buffers
         self._executor, self._views = executor, views
-        self._passes, self._block, self._client = passes, block, client
-        self._dtype = client.examples.dtype
-        self._losses = torch.zeros(len(client.id), dtype=self._dtype)
+        self._plans, self._rows, self._client = plans, rows, client
+        self._losses = torch.zeros(len(client.id), dtype=client.examples.dtype)
 
     def steps(self, pass_number: int) -> Iterator[tuple[int, Gradient]]:
         """For each step of a pass: how many leading clients still train, and their gradient."""
-        pass_, client = self._passes[pass_number], self._client
-        keys = derive(client.key, "pass", pass_number)
-        x, y = self._block.fields["x"], self._block.fields["y"]
+        x, y = self._plans.data.fields["x"], self._plans.data.fields["y"]
         first = pass_number == 0
         losses = self._losses if first else None
         # Later passes look at other parameters than those that are sent: their statistics go.
         buffers = self.buffers if first else self.buffers.clone()
-        batches = plan(pass_, self._block.sizes, self._block.starts, keys, self._dtype)
-        for step, chosen in enumerate(batches):
+        for step, chosen in enumerate(self._plans.plan(pass_number, self._rows)):
             active, rows = chosen.active, chosen.rows.reshape(-1)
             shape = chosen.rows.shape
             batch = Batch(
@@ -60,7 +82,7 @@ class BlockWork:
                 weights=chosen.weights,
                 counts=chosen.counts,
                 buffers=buffers[:active],
-                keys=client.key[:active],
+                keys=self._client.key[:active],
                 pass_number=pass_number,
                 step=step,
             )
@@ -68,8 +90,9 @@ class BlockWork:
 
     def facts(self) -> Facts:
         """Steps taken and mean loss over the first pass."""
-        first = self._passes[0]
-        taken = torch.from_numpy(steps(first, self._block.sizes)).to(self._dtype)
+        first = self._plans.passes[0]
+        taken = torch.from_numpy(steps(first, self._plans.data.sizes[self._rows]))
+        taken = taken.to(self._losses.dtype)
         # The weights of a full gradient add up to one over all its steps, others' in each step.
         loss = self._losses if isinstance(first, FullGradient) else self._losses / taken
         return Facts(steps=taken, loss=loss)

@@ -1,0 +1,79 @@
+"""A cohort cut into blocks, and blocks into spans: what is trained together, and sent together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hanse.data.federation import ClientData
+
+Int64s = NDArray[np.int64]
+
+_SPAN_EXAMPLES = 1 << 14  # planned with one sort, and loaded together where clients are lazy
+_SPAN_BLOCKS = 64
+_SPANS_A_WORKER = 8  # so that workers end at about the same time
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """The clients of a round, longest first, in blocks of a power of two.
+
+    A span is an aligned power of two of blocks: a subtree of the tree that sums are taken in. So
+    a span's sum can be taken anywhere, and the bits do not depend on how long spans are.
+
+    Attributes:
+        ids: `[n]`, the clients in the order of their places.
+        sizes: `[n]`, how many examples each has, never increasing.
+        block: clients in a block, a power of two.
+        level: a span has `2 ** level` blocks.
+    """
+
+    ids: Int64s
+    sizes: Int64s
+    block: int
+    level: int
+
+    @classmethod
+    def of(cls, data: ClientData, ids: Int64s, block: int, workers: int = 1) -> Cohort:
+        """Sort clients by their number of examples, most first, and choose the spans' length.
+
+        Args:
+            data: the clients.
+            ids: `[n]`, who takes part.
+            block: clients in a block.
+            workers: how many processes the spans are for.
+        """
+        sizes = data.sizes(ids)
+        order = np.argsort(-sizes, kind="stable")  # longest first: a block shrinks as clients end
+        blocks = max(-(-len(ids) // block), 1)
+        limit = min(_SPAN_BLOCKS, _SPAN_EXAMPLES * blocks // max(int(sizes.sum()), 1))
+        if workers > 1:
+            limit = min(limit, blocks // (_SPANS_A_WORKER * workers))
+        return cls(ids[order], sizes[order], block, max(limit, 1).bit_length() - 1)
+
+    @property
+    def spans(self) -> int:
+        """How many spans there are."""
+        return -(-len(self.ids) // (self.block << self.level))
+
+    def span(self, number: int) -> slice:
+        """The places of a span."""
+        return _part(number, self.block << self.level, len(self.ids))
+
+    def blocks(self, span: int) -> Iterator[tuple[int, slice]]:
+        """The number and the places of each block of a span."""
+        first = span << self.level
+        for number in range(first, first + (1 << self.level)):
+            places = _part(number, self.block, len(self.ids))
+            if places.start < places.stop:
+                yield number, places
+
+
+def _part(number: int, length: int, total: int) -> slice:
+    return slice(min(number * length, total), min((number + 1) * length, total))
