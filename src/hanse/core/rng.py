@@ -23,6 +23,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _OFFSET = np.uint64(0x632BE59BD9B4E019)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
+_ALL = 2**64 - 1
 
 
 def mix(bits: Keys) -> Keys:
@@ -48,6 +49,18 @@ def derive(key: int | Key | Keys, *parts: int | str | NDArray[np.int64] | Keys) 
             number = zlib.crc32(part.encode()) if isinstance(part, str) else part
             bits = np.asarray(number).astype(np.uint64)
             state = mix(state + (bits + np.uint64(1)) * _GOLDEN + _OFFSET)
+    return state
+
+
+def seed_for(key: int, *parts: int | str) -> int:
+    """`derive` of one key, by whole numbers: several times faster where there is no array."""
+    state = key
+    for part in parts:
+        number = zlib.crc32(part.encode()) if isinstance(part, str) else part
+        state = (state + (number + 1) * int(_GOLDEN) + int(_OFFSET)) & _ALL
+        state = ((state ^ (state >> 30)) * int(_MIX_1)) & _ALL
+        state = ((state ^ (state >> 27)) * int(_MIX_2)) & _ALL
+        state ^= state >> 31
     return state
 
 

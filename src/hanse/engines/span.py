@@ -16,7 +16,7 @@ from hanse.core.types import ClientContext
 from hanse.engines.measurement import ClientFacts, joined, measure
 from hanse.engines.work import BlockWork, SpanPlans
 from hanse.memory import initial_memory
-from hanse.models.gradient import make_executor
+from hanse.models.executors import EXECUTORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from hanse.engines.cohort import Cohort
     from hanse.memory import Slots
     from hanse.models.execution import Execution
-    from hanse.models.gradient import Executor, ViewCache
     from hanse.models.task import Task
     from hanse.strategy import Strategy
 
@@ -81,9 +80,7 @@ class Trainer:
         """Prepare the executor of the chosen path."""
         self.strategy = strategy
         self._task, self._data = task, data
-        self._executor: Executor
-        self._views: ViewCache
-        self._executor, self._views = make_executor(execution.path, task)
+        self._executor = EXECUTORS[execution.path](task)
 
     def initial(self, broadcast: Broadcast) -> Slots:
         """What a client remembers before its first round."""
@@ -133,9 +130,9 @@ class Trainer:
                 examples=examples[rows],
             )
             buffers = broadcast.buffers.new_empty(len(client.id), self._task.buffers.size)
-            work = BlockWork(self._executor, self._views, plans, rows, client, buffers)
+            work = BlockWork(self._executor, plans, rows, client, buffers)
             yield number, client_round(self.strategy, broadcast, recall(block), client, work)
-            self._views.clear()
+            self._executor.clear()
 
 
 def part_tree(merge: Callable[[Any, Any], Any]) -> Tree[Part]:

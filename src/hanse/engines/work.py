@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hanse.core.types import ClientContext, Gradient
     from hanse.data.batching import Pass, Plan
     from hanse.data.federation import Block
-    from hanse.models.gradient import Executor, ViewCache
+    from hanse.models.gradient import Executor
 
 
 class SpanPlans:
@@ -54,7 +54,6 @@ class BlockWork:
     def __init__(
         self,
         executor: Executor,
-        views: ViewCache,
         plans: SpanPlans,
         rows: slice,
         client: ClientContext,
@@ -62,7 +61,7 @@ class BlockWork:
     ) -> None:
         """Bind an executor to a block's data; `buffers` `[K, b]` is changed by training."""
         self.buffers = buffers
-        self._executor, self._views = executor, views
+        self._executor = executor
         self._plans, self._rows, self._client = plans, rows, client
         self._losses = torch.zeros(len(client.id), dtype=client.examples.dtype)
 
@@ -86,7 +85,7 @@ class BlockWork:
                 pass_number=pass_number,
                 step=step,
             )
-            yield active, BoundGradient(self._executor, self._views, batch, losses)
+            yield active, BoundGradient(self._executor, batch, losses)
 
     def facts(self) -> Facts:
         """Steps taken and mean loss over the first pass."""

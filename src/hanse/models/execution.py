@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from hanse.core.errors import HanseError, ModelError
-from hanse.models.gradient import Batch, ViewCache, VmapExecutor
+from hanse.models.executors.vmapped import VmapExecutor
+from hanse.models.gradient import Batch
 
 if TYPE_CHECKING:
     from hanse.models.task import Task
@@ -31,13 +32,13 @@ class Execution:
         why: why this path was chosen.
     """
 
-    path: Literal["vmap", "module"]
+    path: Literal["module", "vmap", "dense"]
     block: int
     why: str = "chosen by the user"
 
     def __post_init__(self) -> None:
         """Refuse what no engine offers."""
-        if self.path not in ("vmap", "module"):
+        if self.path not in ("module", "vmap", "dense"):
             raise ModelError(
                 f"execution path {self.path!r}",
                 why="there is no such path",
@@ -139,8 +140,7 @@ def _why_not_vmapped(task: Task, x: Tensor, y: Tensor) -> str | None:
     twice = (torch.stack([x, x]), torch.stack([y, y]))
     batch = Batch(*twice, weights, counts, no_buffers, keys, pass_number=0, step=0)
     try:
-        for _ in VmapExecutor(task, ViewCache(task.layout)).gradients(batch, both):
-            pass
+        VmapExecutor(task).add_to(batch, both, torch.zeros_like(both), 1.0, 1.0)
     except (RuntimeError, ModelError, ValueError, TypeError) as error:
         return f"it cannot be vmapped: {str(error).splitlines()[0]:.160}"
     return None

@@ -1,0 +1,134 @@
+"""Chains of linear layers by batched products, the weight gradient fused into the update.
+
+Without autograd: a layer's gradient is added to its target by the product that computes it, so
+that no gradient of the size of the model is ever written.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from hanse.models.executors.chain import Link, chain
+from hanse.models.gradient import ByAddress, per_example
+from hanse.models.losses import cross_entropy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hanse.core.types import Scalar
+    from hanse.models.gradient import Batch
+    from hanse.models.task import Task
+
+_aten = torch.ops.aten
+_NONE, _IGNORED = 0, -100  # of ATen: no reduction; the label of an example without one
+
+
+class _Layer(NamedTuple):
+    """A layer's tensors in a block's vectors, for k clients, or one for all of them."""
+
+    weight: Tensor  # [k, out, in]
+    transposed: Tensor  # [k, in, out]
+    bias: Tensor | None  # [k, out]
+    row: Tensor | None  # [k, 1, out], the bias again
+
+
+class DenseExecutor:
+    """For chains of linear layers; see `chain`."""
+
+    def __init__(self, task: Task) -> None:
+        """Find the model's chain.
+
+        Raises:
+            Unchained: it has none.
+        """
+        self._links, self._loss = chain(task), task.loss
+        self._layout = task.layout
+        self._layers = ByAddress(self._of)
+
+    def _of(self, flat: Tensor) -> list[_Layer]:
+        shared = flat.stride(0) == 0  # the same point for all clients: no products for each
+        views = self._layout.views(flat[:1] if shared else flat)
+        layers = []
+        for link in self._links:
+            weight = views[link.weight]
+            bias = None if link.bias is None else views[link.bias]
+            row = None if bias is None else bias.unsqueeze(1)
+            layers.append(_Layer(weight, weight.transpose(1, 2), bias, row))
+        return layers
+
+    @torch.no_grad()
+    def add_to(
+        self, batch: Batch, at: Tensor, target: Tensor, scale: Scalar, keep: Scalar
+    ) -> Tensor:
+        """As `Executor.add_to`."""
+        layers = self._layers(at)
+        targets = layers if target is at else self._layers(target)
+        inputs, kept, outputs = self._forward(layers, batch.x.flatten(2))
+        losses, gradient = self._head(outputs, batch, scale)
+        for number in range(len(self._links) - 1, -1, -1):
+            layer, aim, activation = layers[number], targets[number], self._links[number].activation
+            if activation is not None:
+                gradient = activation.backward(gradient, kept[number])
+            passed = _product(gradient, layer.weight) if number else gradient
+            _add(aim, gradient, inputs[number], keep)  # behind: `target` may be `at`
+            gradient = passed
+        return losses
+
+    def clear(self) -> None:
+        """Forget all vectors."""
+        self._layers.clear()
+
+    def _forward(
+        self, layers: list[_Layer], x: Tensor
+    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Each layer's inputs, what its activation's derivative needs, and the outputs."""
+        inputs, kept = [], []
+        for layer, link in zip(layers, self._links, strict=True):
+            inputs.append(x)
+            x = _product(x, layer.transposed, layer.row)
+            before = x
+            if link.activation is not None:
+                x = link.activation.forward(x)
+            kept.append(before if link.activation and link.activation.keeps_input else x)
+        return inputs, kept, x
+
+    def _head(self, outputs: Tensor, batch: Batch, scale: Scalar) -> tuple[Tensor, Tensor]:
+        """The losses `[k]`, and the gradient of the outputs `[k, B, out]` times `scale`."""
+        flat = outputs.flatten(0, 1)
+        y = batch.y.flatten(0, 1)
+        weights = batch.weights * scale
+        if self._loss is cross_entropy and y.dim() == 1 and not y.is_floating_point():
+            # What autograd does, without its bookkeeping.
+            log = torch.log_softmax(flat, 1)
+            losses, total = _aten.nll_loss_forward(log, y, None, _NONE, _IGNORED)
+            down = _aten.nll_loss_backward(weights.view(-1), log, y, None, _NONE, _IGNORED, total)
+            down = _aten._log_softmax_backward_data(down, log, 1, log.dtype)  # noqa: SLF001 - ATen's
+        else:
+            with torch.enable_grad():
+                flat = flat.detach().requires_grad_()
+                losses = per_example(self._loss, flat, y, len(y), exact=False)
+                (down,) = torch.autograd.grad(losses, flat, weights.view(-1))
+        losses = (losses.detach().view_as(batch.weights) * batch.weights).sum(1)
+        return losses, down.view_as(outputs)
+
+
+def _product(x: Tensor, weight: Tensor, row: Tensor | None = None) -> Tensor:
+    """`x @ weight + row` for each client; one weight `[1, …]` serves all."""
+    if len(weight) < len(x):
+        flat = x.reshape(1, -1, x.shape[2])
+        return _product(flat, weight, row).view(len(x), x.shape[1], -1)
+    return torch.bmm(x, weight) if row is None else torch.baddbmm(row, x, weight)
+
+
+def _add(aim: _Layer, gradient: Tensor, inputs: Tensor, keep: Scalar) -> None:
+    """`aim = keep * aim + gradient' @ inputs`, in place."""
+    whole = isinstance(keep, float)
+    if not whole:
+        aim.weight.mul_(keep)
+    aim.weight.baddbmm_(gradient.transpose(1, 2), inputs, beta=keep if whole else 1.0)
+    if aim.bias is not None:
+        if not (whole and keep == 1.0):
+            aim.bias.mul_(keep)
+        aim.bias.add_(gradient.sum(1))

@@ -1,0 +1,61 @@
+"""All clients of a block at once, with `torch.func`."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch.func import functional_call, grad_and_value, vmap
+
+from hanse.models.gradient import ByAddress, per_example
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hanse.core.types import Scalar
+    from hanse.models.gradient import Batch
+    from hanse.models.task import Task
+
+
+class VmapExecutor:
+    """For modules made of operations that `torch.func` can batch."""
+
+    def __init__(self, task: Task) -> None:
+        """Prepare the batched function of a private copy of the task's module."""
+        module, names, loss = copy.deepcopy(task.module).train(), task.layout.names, task.loss
+
+        def batch_loss(params: tuple[Tensor, ...], x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+            outputs = functional_call(module, dict(zip(names, params, strict=True)), (x,))
+            return (per_example(loss, outputs, y, len(x), exact=False) * weights).sum()
+
+        value = grad_and_value(batch_loss)
+        self._each = vmap(value, in_dims=(0, 0, 0, 0))
+        self._same = vmap(value, in_dims=(None, 0, 0, 0))
+        self._views = ByAddress(task.layout.views)
+
+    def add_to(
+        self, batch: Batch, at: Tensor, target: Tensor, scale: Scalar, keep: Scalar
+    ) -> Tensor:
+        """As `Executor.add_to`."""
+        params = self._views(at)
+        if at.stride(0) == 0:  # every client at the same point: its products need no batching
+            shared = tuple(view[0] for view in params)
+            found, losses = self._same(shared, batch.x, batch.y, batch.weights)
+        else:
+            found, losses = self._each(tuple(params), batch.x, batch.y, batch.weights)
+        with torch.no_grad():
+            accumulate(self._views(target), list(found), scale, keep)
+        return losses.detach()
+
+    def clear(self) -> None:
+        """Forget all vectors."""
+        self._views.clear()
+
+
+def accumulate(targets: list[Tensor], gradients: list[Tensor], scale: Scalar, keep: Scalar) -> None:
+    """`targets = keep * targets + scale * gradients`, in place."""
+    if not (isinstance(keep, float) and keep == 1.0):
+        torch._foreach_mul_(targets, keep)
+    # The type checker does not know that a 0-d tensor is a number too.
+    torch._foreach_add_(targets, gradients, alpha=scale)  # type: ignore[arg-type]
