@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +28,10 @@ settings.load_profile("hanse")
 
 # Tests run side by side, and small models gain nothing from threads.
 torch.set_num_threads(1)
+
+# What is remembered between runs must not come from, or go to, the developer's own cache.
+os.environ["XDG_CACHE_HOME"] = _cache = tempfile.mkdtemp(prefix="hanse-tests-")
+atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         ModelError,
         RunError,
         StrategyError,
+        WorkerError,
     )
     from hanse.experiment import Experiment
     from hanse.layers import Weighted
@@ -62,6 +63,7 @@ __all__ = [
     "StrategyError",
     "Uniform",
     "Weighted",
+    "WorkerError",
     "aggregation",
     "core",
     "data",
@@ -100,6 +102,7 @@ _HOMES = {
         "ModelError",
         "RunError",
         "StrategyError",
+        "WorkerError",
     ),
     "experiment": ("Experiment",),
     "layers": ("Weighted",),

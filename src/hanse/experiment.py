@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from hanse.choice import choose_execution, examples_for
 from hanse.core.errors import ConfigError, ModelError, StrategyError
 from hanse.core.rng import derive, generator
 from hanse.data import Federation, PackedClients, select_clients, to_dtype
 from hanse.data.packing import first_row, owner
-from hanse.engines import InProcess
-from hanse.models import Execution, Task, choose_execution, cross_entropy
+from hanse.engines.choice import check_workers, choose_engine
+from hanse.models import Execution, Task, cross_entropy
 from hanse.models.execution import check_execution
 from hanse.round import Population
 from hanse.settings import Setting, setting_named
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from hanse.engines import InProcess, Processes
     from hanse.models import Loss, Metric
     from hanse.selection import Participation
 
@@ -57,6 +59,7 @@ class Experiment:
         execution: how gradients are computed; `None`: chosen for the model.
         checkpoint_every: rounds between checkpoints.
         name: what to call it in reports.
+        workers: how many processes train clients; 1: this one. The bits do not depend on it.
     """
 
     strategy: Strategy
@@ -74,6 +77,7 @@ class Experiment:
     execution: Execution | None = None
     checkpoint_every: int = 1
     name: str = "experiment"
+    workers: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, before anything is loaded or written.
@@ -103,6 +107,7 @@ class Experiment:
                     why="it is a number of rounds or clients",
                     instead=f"a whole number of at least 1, such as {name} = 10",
                 )
+        check_workers(self.workers)
         if (
             isinstance(self.seed, bool)
             or not isinstance(self.seed, int)
@@ -134,7 +139,7 @@ class Prepared:
     experiment: Experiment
     task: Task
     data: Federation
-    engine: InProcess
+    engine: InProcess | Processes
     population: Population
     evaluate_every: int
     evaluated: Mapping[str, NDArray[np.int64]]
@@ -166,18 +171,19 @@ def prepare(experiment: Experiment) -> Prepared:
         local=experiment.local,
     )
     data = to_dtype(experiment.data, task.dtype)
-    x, y = _sample(data)
-    execution = _execution(experiment, task, x, y, clients)
-    _check_labels(task, data, x)
     participation = experiment.participation or setting.participation
-    participation.expected(clients)
-    population = Population(clients, participation, setting.name, experiment.seed)
+    expected = participation.expected(clients)
+    execution = _execution(experiment, task, data, expected)
+    _check_labels(task, data)
+    population = Population(
+        clients, participation, setting.name, experiment.seed, experiment.rounds
+    )
     limit = experiment.evaluation_clients or setting.evaluation_clients
     return Prepared(
         experiment=experiment,
         task=task,
         data=data,
-        engine=InProcess(experiment.strategy, task, data.train, execution),
+        engine=choose_engine(experiment.workers, experiment.strategy, task, data.train, execution),
         population=population,
         evaluate_every=experiment.evaluate_every or setting.evaluate_every,
         evaluated={
@@ -306,26 +312,25 @@ def _check_signature(model: Callable[[], nn.Module]) -> None:
         ) from error
 
 
-def _sample(data: Federation) -> tuple[Tensor, Tensor]:
-    """A few examples of the first few clients."""
+def _sample(data: Federation, examples: int) -> tuple[Tensor, Tensor]:
+    """Some examples of the first few clients."""
     first = select_clients(data.train, np.arange(min(len(data.train), _SAMPLE)))
-    return first.fields["x"][:_SAMPLE], first.fields["y"][:_SAMPLE]
+    return first.fields["x"][:examples], first.fields["y"][:examples]
 
 
-def _execution(experiment: Experiment, task: Task, x: Tensor, y: Tensor, clients: int) -> Execution:
-    execution = experiment.execution
-    if execution is None and clients == 1:
-        execution = Execution("module", 1, "there is one client")
-    if execution is None:
-        return choose_execution(task, x, y)
-    check_execution(execution, task, x, y)
-    return execution
+def _execution(experiment: Experiment, task: Task, data: Federation, expected: float) -> Execution:
+    work = experiment.strategy.local.passes[0]
+    if experiment.execution is None:
+        return choose_execution(work, task, *_sample(data, examples_for(work)), expected)
+    check_execution(experiment.execution, task, *_sample(data, _SAMPLE))
+    return experiment.execution
 
 
-def _check_labels(task: Task, data: Federation, x: Tensor) -> None:
+def _check_labels(task: Task, data: Federation) -> None:
     """Refuse labels that the model has no output for, as far as they lie in memory."""
     if task.loss is not cross_entropy:
         return
+    x, _ = _sample(data, _SAMPLE)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         outputs = copy.deepcopy(task.module).eval()(x).shape[1]
     for split in ("train", "test", "unseen"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
@@ -18,6 +19,8 @@ from hanse.core.types import Broadcast, RoundContext
 from hanse.memory import ClientMemory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from hanse.core.layout import ParameterLayout
     from hanse.core.types import Aggregate, State
     from hanse.engines import ClientFacts, Collected, Dropped
-    from hanse.models import Task
+    from hanse.models import Execution, Task
     from hanse.selection import Participation
     from hanse.strategy import Strategy
 
@@ -78,24 +81,49 @@ class Engine(Protocol):
     def strategy(self) -> Strategy:
         """What is done."""
 
+    @property
+    def execution(self) -> Execution:
+        """How gradients are computed."""
+
     def collect(
         self,
         broadcast: Broadcast,
         cohort: NDArray[np.int64],
         memory: ClientMemory,
         direction: Tensor,
+        upcoming: Callable[[], NDArray[np.int64]] | None = None,
     ) -> Collected:
-        """Let the cohort train, and aggregate what it sends."""
+        """Let the cohort train, and aggregate what it sends.
+
+        `upcoming` is the next round's cohort, for an engine that loads examples ahead.
+        """
+
+    def close(self) -> None:
+        """End what was started for `collect`, which may still be called again."""
 
 
 @dataclass(frozen=True)
 class Population:
-    """Who there is to choose from, and how a cohort is chosen."""
+    """Who there is to choose from, and how a cohort is chosen.
+
+    Attributes:
+        clients: how many there are.
+        participation: chooses from them.
+        setting: the setting's name.
+        seed: of the run.
+        rounds: how many there will be; `None` if that is open.
+    """
 
     clients: int
     participation: Participation
     setting: str
     seed: int
+    rounds: int | None = None
+
+    def cohort(self, number: int) -> NDArray[np.int64]:
+        """The clients of a round, known before it comes."""
+        key = derive(derive(self.seed, "round", number), "cohort")
+        return self.participation.select(self.clients, key)
 
 
 def initial_state(strategy: Strategy, task: Task) -> FederationState:
@@ -121,7 +149,7 @@ def run_round(
     """One round; the given state is left as it is."""
     strategy, number = engine.strategy, state.round + 1
     key = derive(population.seed, "round", number)
-    cohort = population.participation.select(population.clients, derive(key, "cohort"))
+    cohort = population.cohort(number)
     context = RoundContext(
         number=number,
         key=derive(key, "clients"),
@@ -134,7 +162,8 @@ def run_round(
 
     broadcast = publish(state, strategy, context)
 
-    collected = engine.collect(broadcast, cohort, state.clients, state.direction)
+    upcoming = None if number == population.rounds else partial(population.cohort, number + 1)
+    collected = engine.collect(broadcast, cohort, state.clients, state.direction, upcoming)
 
     result = RoundResult(len(cohort), collected.dropped, collected.facts, collected.pairwise_cosine)
     if collected.aggregate is None:  # nobody came, or nobody's update could be used

@@ -141,8 +141,9 @@ def carry_on(prepared: Prepared, run: RunDirectory) -> Generator[Round, None, No
         good = None if state is None or int(state.exploded) else state
         if state is None or state.round < last:
             run.remove(_MODEL, "baselines.json")  # of fewer rounds: it would pass for the new one
+        going = rounds(prepared, start=state)
         try:
-            for done in rounds(prepared, start=state):
+            for done in going:
                 seconds += done.seconds
                 run.append(records.round_record(done), records.client_records(done))
                 if not int(done.state.exploded):
@@ -161,6 +162,8 @@ def carry_on(prepared: Prepared, run: RunDirectory) -> Generator[Round, None, No
             with contextlib.suppress(RunError):
                 run.update(status="stopped", seconds=seconds)
             raise
+        finally:  # at once, whatever else holds on to it: its workers are processes
+            going.close()
         run.update(seconds=seconds)
 
 

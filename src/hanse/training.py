@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import time
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from hanse.core.errors import DivergenceError
+from hanse.core.threads import one_thread
 from hanse.evaluation import Evaluation, evaluate
 from hanse.experiment import Experiment, Prepared, prepare
 from hanse.local import FullGradientStep, ProximalSGD, ScaffoldSGD
@@ -20,7 +20,7 @@ from hanse.round import FederationState, RoundResult, initial_state, run_round
 from hanse.server import ServerSGD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from torch import nn
 
@@ -65,30 +65,39 @@ class Round:
 
 def rounds(
     experiment: Experiment | Prepared, start: FederationState | None = None
-) -> Iterator[Round]:
+) -> Generator[Round, None, None]:
     """Run an experiment round by round.
 
     Args:
         experiment: what to run.
         start: the state to go on from; `None`: from the beginning, yielding round 0 first.
 
+    Worker processes, if the experiment has any, end with the iterator.
+
     Raises:
         DivergenceError: the training loss exploded, or no client's update was finite.
+        WorkerError: some clients end every process that trains them.
         HanseError: the experiment cannot be prepared.
     """
     prepared = experiment if isinstance(experiment, Prepared) else prepare(experiment)
+    try:
+        yield from _rounds(prepared, start)
+    finally:  # also where the caller stops listening
+        prepared.engine.close()
+
+
+def _rounds(prepared: Prepared, state: FederationState | None) -> Iterator[Round]:
     experiment = prepared.experiment
-    state = start
     if state is None:
         state = initial_state(experiment.strategy, prepared.task)
         began = time.perf_counter()
-        with _one_thread():
+        with one_thread():
             evaluations = evaluate_all(prepared, state)
             state = _watched(prepared, state, None, evaluations)
         yield Round(state, None, evaluations, time.perf_counter() - began, prepared)
     while state.round < experiment.rounds:
         began = time.perf_counter()
-        with _one_thread():
+        with one_thread():
             state, result = run_round(
                 state, prepared.engine, prepared.population, prepared.task.layout
             )
@@ -120,17 +129,6 @@ def evaluate_all(prepared: Prepared, state: FederationState) -> dict[str, Evalua
             strategy = prepared.experiment.strategy
             found[split] = evaluate(prepared.task, strategy, state, data, ids, split)
     return found
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread: the order of additions, and so the last bits, depends on their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _watched(

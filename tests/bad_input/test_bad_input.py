@@ -272,8 +272,8 @@ NUMBERS: dict[str, Bad] = {
     "nobody evaluated": Bad(
         ConfigError, "evaluation_clients = 0", "= 10", made(evaluation_clients=0)
     ),
-    "blocks of three": Bad(
-        ModelError, "3 clients", "4", lambda: Execution("vmap", 3), lambda: Execution("vmap", 4)
+    "blocks of nobody": Bad(
+        ModelError, "0 clients", "16", lambda: Execution("vmap", 0), lambda: Execution("vmap", 16)
     ),
     "a path that there is not": Bad(
         ModelError,
@@ -853,24 +853,24 @@ FILES: dict[str, Bad] = {
     "a word as execution": Bad(
         ConfigError,
         "run.execution = 'vmap'",
-        'execution = {path = "vmap", block = 1}',
+        'execution = {path = "module", block = 1}',
         filed("run.execution=vmap"),
-        fine_file('run.execution={path = "vmap", block = 1}'),
+        fine_file('run.execution={path = "module", block = 1}'),
     ),
     "a key of another section": Bad(
         ConfigError, "run.name = 'x'", "rounds, seed, setting", filed("run.name=x")
     ),
-    "blocks of three in a file": Bad(
+    "blocks of nobody in a file": Bad(
         ModelError,
-        "3 clients",
-        "4",
-        filed("run.execution={path = 'vmap', block = 3}"),
-        fine_file("run.execution={path = 'vmap', block = 4}"),
+        "0 clients",
+        "16",
+        filed("run.execution={path = 'vmap', block = 0}"),
+        fine_file("run.execution={path = 'vmap', block = 16}"),
     ),
     "a path that there is not in a file": Bad(
         ConfigError,
         "run.execution.path = 'warp'",
-        'path = "vmap"',
+        'path = "module"',
         filed("run.execution={path = 'warp', block = 4}"),
     ),
     "a file that is missing": Bad(
@@ -971,7 +971,7 @@ FOUND: dict[str, Bad] = {
     "true as a fraction": Bad(ConfigError, "True", "0.1", lambda: Uniform(fraction=True)),
     "a text as a fraction": Bad(ConfigError, "'0.5'", "0.1", lambda: Uniform(fraction="0.5")),  # type: ignore[arg-type]
     "a text as a probability": Bad(ConfigError, "'x'", "0.01", lambda: Poisson("x")),  # type: ignore[arg-type]
-    "true as a block": Bad(ModelError, "True", "power of two", lambda: Execution("vmap", True)),
+    "true as a block": Bad(ModelError, "True", "1 or more", lambda: Execution("vmap", True)),
     "a class as a schedule": Bad(
         StrategyError,
         "CosineDecay",

@@ -7,34 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.test_vectors import Doubled, Padded, Squared
-from torch import Tensor, nn
+from torch import nn
 
 from hanse.aggregation import Sum, Tree
-from hanse.aggregation.tree import sum_rows
 from hanse.core.layout import ParameterLayout
 from hanse.core.types import ClientContext, RoundContext, Vector, vector
-
-blocks = st.sampled_from([1, 2, 4, 8, 16])
 
 
 def bracketed(left: str, right: str) -> str:
     return f"({left}{right})"
-
-
-def rows(count: int) -> Tensor:
-    """Numbers of many sizes, whose sum depends on the order."""
-    random = np.random.default_rng(count)
-    values = random.normal(size=(count, 64)) * 10.0 ** random.integers(-4, 5, (count, 1))
-    return torch.from_numpy(values).float()
-
-
-def in_blocks(values: Tensor, block: int) -> Tensor:
-    tree: Tree[Tensor] = Tree(torch.add)
-    for number, start in enumerate(range(0, len(values), block)):
-        tree.push(number, sum_rows(values[start : start + block]))
-    total = tree.total()
-    assert total is not None
-    return total
 
 
 @given(st.integers(1, 20).flatmap(lambda n: st.permutations(range(n))))
@@ -84,59 +65,25 @@ def test_only_logarithmically_many_totals_are_pending_in_order() -> None:
         assert number + 1 - len(merged) <= (number + 1).bit_length()
 
 
-@given(st.integers(1, 40), blocks)
-def test_blocks_of_a_power_of_two_give_the_same_bits(count: int, block: int) -> None:
-    values = rows(count)
-    assert torch.equal(in_blocks(values, block), in_blocks(values, 1))
-
-
-@given(st.integers(2, 40).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1)))))
-def test_whoever_is_missing_blocks_give_the_same_tree(case: tuple[int, set[int]]) -> None:
+@given(
+    st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1)))),
+    st.integers(0, 4),
+)
+def test_subtrees_may_be_summed_elsewhere(case: tuple[int, set[int]], level: int) -> None:
     count, missing = case
-    trees = {block: Tree(bracketed) for block in (1, 2, 4, 8)}
-    for block, tree in trees.items():
-        for start in range(0, count, block):
-            part: Tree[str] = Tree(bracketed)
-            for k in range(start, min(start + block, count)):
-                if k not in missing:
-                    part.push(k - start, chr(65 + k))
-            total = part.total()
-            if total is not None:
-                tree.push(start // block, total)
-    assert len({tree.total() for tree in trees.values()}) == 1
-
-
-@given(st.sets(st.integers(0, 40), min_size=1), blocks)
-def test_rows_with_gaps_are_summed_as_that_tree(present: set[int], block: int) -> None:
-    values, places = rows(41), np.array(sorted(present))
-    alone: Tree[Tensor] = Tree(torch.add)
-    together: Tree[Tensor] = Tree(torch.add)
-    for place in places.tolist():
-        alone.push(place, values[place])
-    for start in range(0, 41, block):
-        inside = places[(places >= start) & (places < start + block)]
-        if len(inside):
-            together.push(start // block, sum_rows(values[inside], inside))
-    one, other = alone.total(), together.total()
-    assert one is not None
-    assert other is not None
-    assert torch.equal(one, other)
-
-
-@given(st.integers(1, 40))
-def test_a_tree_sums_as_exactly_as_it_can(count: int) -> None:
-    # A pairwise sum's error is within log2(n) roundings of the sum of magnitudes (Higham, 1993).
-    values = rows(count)
-    exact = values.double().sum(0)
-    bound = values.double().abs().sum(0) * 2.0**-24 * max(count.bit_length(), 1)
-    assert bool(((in_blocks(values, 4).double() - exact).abs() <= bound).all())
-
-
-def test_sum_rows_leaves_its_rows_alone() -> None:
-    values = rows(7)
-    before = values.clone()
-    sum_rows(values)
-    assert torch.equal(values, before)
+    present = [k for k in range(count) if k not in missing]
+    alone, together = Tree(bracketed), Tree(bracketed)
+    for k in present:
+        alone.push(k, chr(65 + k))
+    for start in range(0, count, 1 << level):
+        part: Tree[str] = Tree(bracketed)
+        for k in present:
+            if start <= k < start + (1 << level):
+                part.push(k, chr(65 + k))
+        total = part.total()
+        if total is not None:
+            together.push(start >> level, total, level=level)
+    assert together.total() == alone.total()
 
 
 def a_round(clients: int) -> RoundContext:
@@ -164,6 +111,13 @@ def test_sums_are_taken_inside_the_innermost_common_linear_space() -> None:
         found = total.block(total.contribution({"delta": sent}, context(2)), context(2))["delta"]
         assert found.space == kept
         assert torch.equal(found.lifted().values, sent.lifted().sum(0))
+
+
+def test_a_sum_leaves_what_is_sent_alone() -> None:
+    sent = vector(torch.ones(3, 4))
+    block = Sum().block({"delta": sent}, context(3))
+    Sum().merge(block, Sum().block({"delta": sent}, context(3)))
+    assert torch.equal(sent.values, torch.ones(3, 4))
 
 
 def test_merging_adds_each_vector_by_name() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hanse.core.errors import StrategyError
 from hanse.core.rng import derive
+from hanse.data import batching
 from hanse.data.batching import Batch, Epochs, FullGradient, Pass, Plan, Steps, plan, steps
 
 size_lists = st.lists(st.integers(1, 40), min_size=1, max_size=6)
@@ -100,9 +101,11 @@ def test_a_step_is_well_formed(pass_: Pass, sizes: list[int]) -> None:
     taken = np.zeros(len(sizes), np.int64)
     for t, batch in enumerate(lay):
         assert batch.active == int((lay.steps > t).sum())
-        assert batch.rows.shape == batch.weights.shape == (batch.active, lay.width)
+        longest = int(batch.counts.max())
+        assert batch.rows.shape == batch.weights.shape == (batch.active, longest)
+        assert longest <= lay.width
         assert batch.rows.dtype == batch.counts.dtype == torch.int64
-        real = torch.arange(lay.width) < batch.counts[:, None]
+        real = torch.arange(longest) < batch.counts[:, None]
         assert bool((batch.counts >= 1).all())
         assert torch.equal(batch.weights > 0, real)
         starts = torch.from_numpy(lay.starts[: batch.active, None])
@@ -128,6 +131,19 @@ def test_a_client_sees_the_same_batches_alone_and_in_company(
         for a, b in zip(alone, together, strict=False):
             width = int(a.counts[0])
             assert torch.equal(a.weights[0, :width], b.weights[k, :width])
+
+
+@given(passes, size_lists, st.data())
+def test_a_part_of_a_plan_is_the_plan_of_those_clients(
+    pass_: Pass, sizes: list[int], data: st.DataObject
+) -> None:
+    whole = laid_out(pass_, sizes)
+    first = data.draw(st.integers(0, len(sizes) - 1))
+    part = slice(first, data.draw(st.integers(first + 1, len(sizes))))
+    alone = plan(pass_, whole.sizes[part], whole.starts[part], whole.keys[part], torch.float64)
+    for a, b in zip(alone, whole.part(part), strict=True):
+        assert a.active == b.active
+        assert all(torch.equal(x, y) for x, y in zip(a[1:], b[1:], strict=True))
 
 
 @given(passes, size_lists)
@@ -192,6 +208,22 @@ def test_weights_have_the_type_asked_for(dtype: torch.dtype) -> None:
     for pass_ in (Epochs(1, 2), Steps(1, 2), FullGradient()):
         lay = plan(pass_, np.array([3]), np.array([0]), derive(1, np.arange(1)), dtype)
         assert all(batch.weights.dtype == dtype for batch in lay)
+
+
+@given(size_lists, counts, batch_sizes)
+def test_steps_looked_up_a_few_at_a_time_are_the_same(
+    sizes: list[int], count: int, batch_size: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        lay = laid_out(Epochs(count, batch_size), sizes)
+        at_once = list(lay)
+        patch.setattr(batching, "_TABLE", 0)
+        patch.setattr(batching, "_PLANNED", 2 * batch_size)
+        patch.setattr(batching, "_KEPT", 1)
+        by_and_by = list(laid_out(Epochs(count, batch_size), sizes))
+    for a, b in zip(at_once, by_and_by, strict=True):
+        assert a.active == b.active
+        assert all(torch.equal(x, y) for x, y in zip(a[1:], b[1:], strict=True))
 
 
 def test_no_clients_take_no_steps() -> None:

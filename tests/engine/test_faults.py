@@ -96,16 +96,16 @@ def test_lost_messages_keep_both_sides_of_scaffold_together(
         assert float(state.layers[0]["control"].abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize("path", ["module", "vmap"])
+@pytest.mark.parametrize("path", ["module", "vmap", "dense"])
 @pytest.mark.parametrize("bad", [(), (1,), (BAD,), (5, 6), (1, 4, 9)])
-def test_whoever_fails_the_bits_do_not_depend_on_the_block(
-    bad: tuple[int, ...], path: Literal["module", "vmap"]
+def test_whoever_fails_the_block_changes_nothing_but_the_last_bits(
+    bad: tuple[int, ...], path: Literal["module", "vmap", "dense"]
 ) -> None:
     small, strategy = regression(*bad), fedavg(lr=0.02)
     alone = snapshot(small.run(strategy, Execution(path, 1), rounds=1))
-    for block in (2, 4, 8, 16):
+    for block in (2, 3, 8, 16):
         found = snapshot(small.run(strategy, Execution(path, block), rounds=1))
-        assert same_bits(found, alone), block
+        assert largest_difference(found, alone) < 1e-13, block
 
 
 @dataclass(frozen=True)

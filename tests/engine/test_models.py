@@ -328,8 +328,9 @@ def test_dropout_is_the_same_in_every_block_size(option: Literal[0, 1, 2]) -> No
     strategy = scaffold(option=option, local_epochs=2) if option else fedavg(local_epochs=2)
     small = world(seeded(dropout))
     alone = snapshot(small.run(strategy))
-    for block in (2, 4, 8):
-        assert same_bits(snapshot(small.run(strategy, Execution("module", block))), alone), block
+    for block in (2, 4, 7):
+        found = snapshot(small.run(strategy, Execution("module", block)))
+        assert largest_difference(found, alone) < 1e-13, block
 
 
 class Noise(nn.Module):

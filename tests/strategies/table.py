@@ -54,10 +54,3 @@ TABLE: dict[str, Strategy] = {
         ScaffoldSGD(SGD(0.1), Steps(3, 4), 1, 16), (Weighted("uniform"),)
     ),
 }
-
-# Strategies whose batches have the same width whoever else is in the block.
-FIXED_WIDTH = tuple(
-    name
-    for name in TABLE
-    if not name.startswith(("fedsgd", "scaffold-1")) and "whole-batch" not in name
-)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytest
-import torch
 from tests.engine.small import (
     MODULE,
     VMAP,
@@ -18,7 +17,7 @@ from tests.engine.small import (
     snapshot,
     world,
 )
-from tests.strategies.table import FIXED_WIDTH, TABLE
+from tests.strategies.table import TABLE
 
 import hanse
 import hanse.aggregation
@@ -29,8 +28,11 @@ from hanse.models import Execution
 from hanse.selection import Uniform
 from hanse.training import rounds
 
+if TYPE_CHECKING:
+    import torch
+
 every_strategy = pytest.mark.parametrize("name", TABLE)
-both_paths = pytest.mark.parametrize("path", ["module", "vmap"])
+every_path = pytest.mark.parametrize("path", ["module", "vmap", "dense"])
 
 # Gradients by other kernels differ in the last bits; three rounds of a small model amplify that a
 # little, an adaptive server by up to 1 / tau = 1000.
@@ -43,9 +45,12 @@ def final(name: str, execution: Execution) -> dict[str, torch.Tensor]:
 
 
 @every_strategy
-@pytest.mark.parametrize(("path", "block"), [("module", 4), ("vmap", 1), ("vmap", 4), ("vmap", 16)])
+@pytest.mark.parametrize(
+    ("path", "block"),
+    [("module", 4), ("vmap", 1), ("vmap", 5), ("dense", 1), ("dense", 4), ("dense", 16)],
+)
 def test_paths_and_blocks_compute_the_same_state(
-    name: str, path: Literal["module", "vmap"], block: int
+    name: str, path: Literal["module", "vmap", "dense"], block: int
 ) -> None:
     found = final(name, Execution(path, block))
     assert largest_difference(found, final(name, MODULE)) < ROUNDING
@@ -57,28 +62,10 @@ def test_training_moves_the_model(name: str) -> None:
     assert float((final(name, MODULE)["params"] - start["params"]).norm()) > 1e-3
 
 
-def bits(name: str, path: Literal["module", "vmap"], block: int) -> dict[str, torch.Tensor]:
-    return snapshot(world(dtype=torch.float32).run(TABLE[name], Execution(path, block), rounds=1))
-
-
 @every_strategy
-def test_one_module_at_a_time_the_bits_do_not_depend_on_the_block(name: str) -> None:
-    alone = bits(name, "module", 1)
-    assert all(same_bits(bits(name, "module", block), alone) for block in (2, 4, 8))
-
-
-# Where a batch is padded to the longest client of the block (a whole batch, a full gradient), vmap
-# adds a sum over examples in another grouping, so that the last bits depend on the block.
-@pytest.mark.parametrize("name", FIXED_WIDTH)
-def test_vmapped_the_bits_do_not_depend_on_the_block(name: str) -> None:
-    alone = bits(name, "vmap", 1)
-    assert all(same_bits(bits(name, "vmap", block), alone) for block in (2, 4, 8))
-
-
-@every_strategy
-@both_paths
+@every_path
 def test_a_round_repeats_bit_for_bit_and_leaves_its_state_alone(
-    name: str, path: Literal["module", "vmap"]
+    name: str, path: Literal["module", "vmap", "dense"]
 ) -> None:
     small, strategy = world(), TABLE[name]
     execution = Execution(path, 4)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from hanse.aggregation.tree import sum_rows
+import torch
+
 from hanse.core.types import Aggregation, Summed
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ class Sum(Aggregation):
 
     def block(self, contribution: Update, client: ClientContext) -> Aggregate:
         """The sum over the rows."""
-        return {name: _sum(vector, client) for name, vector in contribution.items()}
+        return {name: _sum(vector) for name, vector in contribution.items()}
 
     def merge(self, left: Aggregate, right: Aggregate) -> Aggregate:
-        """Two sums as one."""
-        return {k: Summed(left[k].values + right[k].values, left[k].space) for k in left}
+        """Two sums as one, in the place of the left one."""
+        return {k: Summed(v.values.add_(right[k].values), v.space) for k, v in left.items()}
 
     def opening(self, total: Aggregate, round_: RoundContext) -> None:
         """Nothing is hidden, so nothing needs opening."""
@@ -42,8 +43,10 @@ class Sum(Aggregation):
         return total
 
 
-def _sum(vector: Vector, client: ClientContext) -> Summed:
-    values, space = vector.values * vector.scale.unsqueeze(1), vector.space
+def _sum(vector: Vector) -> Summed:
+    values, space = vector.values, vector.space
     while space and not all(s.common and s.linear for s in space):
-        values, space = space[-1].lift(values), space[:-1]
-    return Summed(sum_rows(values, client.position), space)
+        # What is lifted need not be linear, so the scale comes first.
+        values, space = space[-1].lift(values * vector.scale.unsqueeze(1)), space[:-1]
+        vector = vector._replace(scale=torch.ones_like(vector.scale))
+    return Summed(vector.scale @ values, space)

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-import torch
-
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import Tensor
 
 
 T = TypeVar("T")
@@ -50,35 +44,3 @@ class Tree(Generic[T]):
                 nodes[level + 1, number >> 1] = part
             level += 1
         return next(iter(nodes.values()), None)
-
-
-def sum_rows(rows: Tensor, positions: NDArray[np.int64] | None = None) -> Tensor:
-    """The sum `[m]` of rows `[K, m]` as the same tree: neighbours first.
-
-    Args:
-        rows: what is added.
-        positions: `[K]`, ascending: the rows' places in the tree, where some are missing.
-    """
-    if positions is None or _is_gapless(positions):
-        return _sum_without_gaps(rows)
-    parts: dict[int, Tensor] = dict(zip(positions.tolist(), rows, strict=True))
-    while len(parts) > 1:
-        merged: dict[int, Tensor] = {}
-        for place, part in parts.items():
-            left = merged.get(place >> 1)
-            merged[place >> 1] = part if left is None else left + part
-        parts = merged
-    return next(iter(parts.values()))
-
-
-def _is_gapless(positions: NDArray[np.int64]) -> bool:
-    """Whether rows lie side by side from where a subtree begins that has room for all of them."""
-    count, first = len(positions), int(positions[0])
-    return bool(positions[-1] - first == count - 1) and first % (1 << (count - 1).bit_length()) == 0
-
-
-def _sum_without_gaps(rows: Tensor) -> Tensor:
-    while len(rows) > 1:
-        pairs = rows[0 : len(rows) - 1 : 2] + rows[1::2]
-        rows = pairs if len(rows) % 2 == 0 else torch.cat([pairs, rows[-1:]])
-    return rows[0]

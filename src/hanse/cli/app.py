@@ -27,23 +27,32 @@ def app() -> None:
     "--baselines", is_flag=True, help="Also train each client alone, and all data pooled."
 )
 @click.option("--seeds", type=click.IntRange(1), help="Run with so many seeds, and average.")
+@click.option("--workers", type=click.IntRange(1), help="Train in so many processes.")
 def run(
-    file: Path, overrides: tuple[str, ...], out: Path | None, seeds: int | None, *, baselines: bool
+    file: Path,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    seeds: int | None,
+    workers: int | None,
+    *,
+    baselines: bool,
 ) -> None:
     """Run the experiment that FILE describes."""
     from hanse.cli.running import run_file
 
-    run_file(file, list(overrides), out, seeds, baselines=baselines)
+    changes = [*overrides, *([] if workers is None else [f"run.workers={workers}"])]
+    run_file(file, changes, out, seeds, baselines=baselines)
 
 
 @app.command()
 @click.argument("run", type=_FILE)
 @click.option("--rounds", type=click.IntRange(1), help="Go on to this round instead.")
-def resume(run: Path, rounds: int | None) -> None:
+@click.option("--workers", type=click.IntRange(1), help="Train in so many processes now.")
+def resume(run: Path, rounds: int | None, workers: int | None) -> None:
     """Go on with a RUN that was stopped, to the same bits."""
     from hanse.cli.running import resume_run
 
-    resume_run(run, rounds)
+    resume_run(run, rounds, workers)
 
 
 @app.command()

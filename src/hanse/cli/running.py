@@ -83,7 +83,7 @@ def _train_all(console: Console, prepared: list[Prepared], runs: list[RunDirecto
         raise diverged
 
 
-def resume_run(path: Path, rounds: int | None) -> None:
+def resume_run(path: Path, rounds: int | None, workers: int | None = None) -> None:
     """`hanse resume`."""
     console = Console(highlight=False)
     wanted, runs = [], []
@@ -91,6 +91,8 @@ def resume_run(path: Path, rounds: int | None) -> None:
         experiment = own_experiment(run)
         if rounds is not None:
             experiment = replace(experiment, rounds=rounds)
+        if workers is not None:
+            experiment = replace(experiment, workers=workers)
         done = run.about()
         if done["status"] == "finished" and done["rounds"] == experiment.rounds:
             text = f"{run.path} is finished: {done['rounds']} rounds. --rounds N goes on."
@@ -166,7 +168,8 @@ def _introduce(console: Console, prepared: Prepared) -> None:
         markup=False,
     )
     console.print(
-        f"gradients: {execution.path}, blocks of {execution.block} ({execution.why})",
+        f"gradients: {execution.path}, blocks of {execution.block} ({execution.why})"
+        + (f", in {prepared.experiment.workers} processes" * (prepared.experiment.workers > 1)),
         style="dim",
         markup=False,
     )

@@ -301,6 +301,7 @@ def _strategy(table: Mapping[str, Any], base: Path) -> Strategy:
 
 
 def _run_options(
+    *,
     rounds: int = 100,
     seed: int = 0,
     setting: Literal["cross-silo", "cross-device"] = "cross-silo",
@@ -309,10 +310,11 @@ def _run_options(
     evaluation_clients: int | None = None,
     execution: Execution | None = None,
     checkpoint_every: int = 1,
+    workers: int = 1,
 ) -> None:
     """The keys of `[run]`, with their types and defaults; only its signature is used."""
     del rounds, seed, setting, participation, evaluate_every, evaluation_clients
-    del execution, checkpoint_every
+    del execution, checkpoint_every, workers
 
 
 def _named(table: Mapping[str, Any], section: str, key: str) -> tuple[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ HanseError
 ├── DataError        a data set, a partition or a client's examples cannot be used
 ├── ModelError       a model, a loss or a metric does not fit the data or the engine
 ├── StrategyError    the parts of a strategy do not fit together
+├── WorkerError      a worker process ends whenever it tries to do its work
 ├── RunError         a run directory, a checkpoint or a resumption cannot be trusted
 └── DivergenceError  training left the region where its numbers mean anything
 ```
@@ -55,6 +56,10 @@ class ModelError(HanseError):
 
 class StrategyError(HanseError):
     """The parts of a strategy do not fit together."""
+
+
+class WorkerError(HanseError):
+    """A worker process ends whenever it tries to do its work."""
 
 
 class RunError(HanseError):

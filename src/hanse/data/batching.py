@@ -8,6 +8,7 @@ are shuffled at once, by hashing (key, epoch, example) and one sort.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ Int64s = NDArray[np.int64]
 
 _HASH_BITS = 40  # of a sort key; the other 24 bits number the clients of a plan
 _PLANNED = 1 << 14  # rows looked up at once: many steps of small blocks, one of a large one
+_TABLE = 1 << 17  # rows looked up for all clients of a plan at once
 _KEPT = 1 << 22  # rows of shuffled epochs that are kept
 
 
@@ -99,7 +101,8 @@ class Batch(NamedTuple):
 
     Attributes:
         active: how many clients still train: the first ones of the block.
-        rows: int64 [active, B], into the block's fields. Padding repeats the client's first row.
+        rows: int64 [active, B], into the block's fields, B the examples of the largest batch.
+            Padding repeats the client's first row.
         weights: floats [active, B]; 0 for padding. A row of `Epochs` or `Steps` sums to 1; the
             rows of a client's `FullGradient` sum to 1 together.
         counts: int64 [active]: how many entries of each row are not padding.
@@ -109,6 +112,20 @@ class Batch(NamedTuple):
     rows: Tensor
     weights: Tensor
     counts: Tensor
+
+
+class _Table(NamedTuple):
+    """What k clients read in T steps; of no use where a client has fewer steps."""
+
+    rows: Tensor  # [T, k, B]
+    weights: Tensor  # [T, k, B]
+    counts: Int64s  # [T, k]
+
+    def of(self, steps: int, clients: slice) -> _Table:
+        """The first steps of some of the clients."""
+        return _Table(
+            self.rows[:steps, clients], self.weights[:steps, clients], self.counts[:steps, clients]
+        )
 
 
 class _Shuffles:
@@ -159,9 +176,9 @@ class Plan:
         keys: uint64 [K], their keys for this pass.
         dtype: the floating-point type of the weights.
         steps: [K], their numbers of steps, never increasing.
-        width: B, the entries of every batch's rows.
-        shuffles: of the clients that were planned together.
-        first: the place of this plan's first client among those.
+        width: how many examples a batch has at most.
+        whole: the plan that this one is a part of; what it has looked up is not looked up again.
+        first: the place of this plan's first client in the whole.
     """
 
     pass_: Pass
@@ -171,7 +188,7 @@ class Plan:
     dtype: torch.dtype
     steps: Int64s
     width: int
-    shuffles: _Shuffles
+    whole: Plan | None = None
     first: int = 0
 
     def part(self, rows: slice) -> Plan:
@@ -184,6 +201,7 @@ class Plan:
             keys=self.keys[rows],
             steps=self.steps[rows],
             width=_width(self.pass_, sizes),
+            whole=self.whole or self,
             first=self.first + rows.start,
         )
 
@@ -213,35 +231,61 @@ class Plan:
             yield self._batch(rows, counts, sizes if full else counts)
 
     def _epochs(self) -> Iterator[Batch]:
-        t = 0
-        while t < len(self):
-            active = self._active(t)
-            together = min(max(_PLANNED // (active * self.width), 1), len(self) - t)
-            rows, weights, counts = self._some_steps(t, together, active)
-            for row in range(together):
-                active = self._active(t + row)
-                yield Batch(active, rows[row, :active], weights[row, :active], counts[row, :active])
-            t += together
+        for first, table in self._tables():
+            for t in range(len(table.counts)):
+                active = self._active(first + t)
+                longest = int(table.counts[t, :active].max())
+                yield Batch(
+                    active,
+                    table.rows[t, :active, :longest],
+                    table.weights[t, :active, :longest],
+                    torch.from_numpy(table.counts[t, :active]),
+                )
 
-    def _some_steps(self, first: int, together: int, active: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows and weights `[T, active, B]` and counts `[T, active]` of T steps.
+    def _tables(self) -> Iterator[tuple[int, _Table]]:
+        """The steps of epochs, some at a time: the number of the first one, and what they read."""
+        whole = self.whole or self
+        if not len(self):
+            return
+        if whole._table is not None:  # noqa: SLF001 - our own
+            clients = slice(self.first, self.first + len(self.sizes))
+            yield 0, whole._table.of(len(self), clients)  # noqa: SLF001 - our own
+            return
+        first = 0
+        while first < len(self):
+            active = self._active(first)
+            together = min(max(_PLANNED // (active * self.width), 1), len(self) - first)
+            yield first, self._some_steps(first, together, active)
+            first += together
 
-        What they hold for a client that is done by then is not to be used.
-        """
+    @cached_property
+    def _table(self) -> _Table | None:
+        """All steps of all clients, if that is no waste."""
+        if len(self) * len(self.sizes) * self.width > _TABLE:
+            return None
+        return self._some_steps(0, len(self), len(self.sizes))
+
+    @cached_property
+    def _shuffles(self) -> _Shuffles:
+        return _Shuffles(self.sizes, self.starts, self.keys)
+
+    def _some_steps(self, first: int, together: int, active: int) -> _Table:
+        """What the first clients read in T steps."""
         assert isinstance(self.pass_, Epochs)  # noqa: S101 - for the type checker
+        shuffles = (self.whole or self)._shuffles  # noqa: SLF001 - our own
         sizes = self.sizes[:active]
         number = np.arange(first, first + together)[:, None]
         epoch, step = np.divmod(number, -(-sizes // self.width))
         np.minimum(epoch, self.pass_.count - 1, out=epoch)
         counts = np.minimum(sizes - step * self.width, self.width)
-        places = (self.shuffles.offsets[self.first :][:active] + step * self.width)[:, :, None]
+        places = (shuffles.offsets[self.first :][:active] + step * self.width)[:, :, None]
         places = places + np.arange(self.width)
         low, high = int(epoch.min()), int(epoch.max())
-        rows = self.shuffles.order(low).take(places, mode="clip")
+        rows = shuffles.order(low).take(places, mode="clip")
         for later in range(low + 1, high + 1):
             now = epoch == later
-            rows[now] = self.shuffles.order(later).take(places[now], mode="clip")
-        return self._tensors(rows, counts, counts)
+            rows[now] = shuffles.order(later).take(places[now], mode="clip")
+        return _Table(*self._tensors(rows, counts, counts), counts)
 
     def _stream(self) -> Iterator[Batch]:
         shuffles = _Shuffles(self.sizes, self.starts, self.keys)
@@ -267,16 +311,17 @@ class Plan:
         return len(self.steps) - int(np.searchsorted(self.steps[::-1], step, side="right"))
 
     def _batch(self, rows: Int64s, counts: Int64s, divisor: Int64s) -> Batch:
-        return Batch(len(rows), *self._tensors(rows, counts, divisor))
+        longest = int(counts.max())
+        tensors = self._tensors(rows[:, :longest], counts, divisor)
+        return Batch(len(rows), *tensors, torch.from_numpy(counts))
 
-    def _tensors(
-        self, rows: Int64s, counts: Int64s, divisor: Int64s
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        real = np.arange(self.width) < counts[..., None]
-        if int(counts.min()) < self.width:
+    def _tensors(self, rows: Int64s, counts: Int64s, divisor: Int64s) -> tuple[Tensor, Tensor]:
+        width = rows.shape[-1]
+        real = np.arange(width) < counts[..., None]
+        if int(counts.min()) < width:
             rows = np.where(real, rows, self.starts[: rows.shape[-2], None])
         weights = torch.from_numpy(real / divisor[..., None]).to(self.dtype)
-        return torch.from_numpy(rows), weights, torch.from_numpy(counts)
+        return torch.from_numpy(rows), weights
 
 
 def steps(pass_: Pass, sizes: Int64s) -> Int64s:
@@ -315,8 +360,7 @@ def plan(
         dtype: the floating-point type of the weights.
 
     Returns:
-        The plan; its batches are B wide: the batch size, or the largest client's size where a
-        batch is all of a client's examples (`FullGradient`: at most `chunk`).
+        The plan; a step is as wide as the largest batch in it.
 
     Raises:
         ValueError: if the clients are not sorted by their number of steps, most first, or the
@@ -332,8 +376,7 @@ def plan(
     if bool((np.diff(taken) > 0).any()):
         message = "clients must come sorted by their number of steps, most first"
         raise ValueError(message)
-    shuffles = _Shuffles(sizes, starts, keys)
-    return Plan(pass_, sizes, starts, keys, dtype, taken, _width(pass_, sizes), shuffles)
+    return Plan(pass_, sizes, starts, keys, dtype, taken, _width(pass_, sizes))
 
 
 def _width(pass_: Pass, sizes: Int64s) -> int:

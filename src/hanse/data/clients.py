@@ -150,6 +150,8 @@ class LazyClients:
             loads the clients to count their examples.
         namer: the name of client k; None: "client k". Names must be distinct, which is not
             checked here: that would touch every client.
+        ahead: whether `load` may be called in another thread while clients train. It is then still
+            called by one thread at a time.
 
     Raises:
         DataError: if `count` is below 1, or if an array of sizes does not have `count` entries of
@@ -160,6 +162,7 @@ class LazyClients:
     load: Callable[[int], Examples]
     size: Callable[[int], int] | NDArray[np.int64] | None = None
     namer: Callable[[int], str] | None = None
+    ahead: bool = True
 
     def __post_init__(self) -> None:
         """Check what can be checked without loading anyone."""
@@ -243,6 +246,11 @@ class MappedClients:
 
     inner: ClientData
     transform: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+
+    @property
+    def ahead(self) -> bool:
+        """Whether a block may be loaded in another thread, as far as the inner clients say."""
+        return bool(getattr(self.inner, "ahead", True))
 
     def __len__(self) -> int:
         """How many clients there are."""

@@ -3,5 +3,6 @@
 from hanse.engines.collected import Collected
 from hanse.engines.in_process import InProcess
 from hanse.engines.measurement import ClientFacts, Dropped
+from hanse.engines.processes import Processes
 
-__all__ = ["ClientFacts", "Collected", "Dropped", "InProcess"]
+__all__ = ["ClientFacts", "Collected", "Dropped", "InProcess", "Processes"]

@@ -17,7 +17,8 @@ Int64s = NDArray[np.int64]
 
 _SPAN_EXAMPLES = 1 << 14  # planned with one sort, and loaded together where clients are lazy
 _SPAN_BLOCKS = 64
-_SPANS_A_WORKER = 8  # so that workers end at about the same time
+_SPANS_A_WORKER = 4  # at least, so that workers end at about the same time
+_SPAN_BYTES = 1 << 25  # of memories, which travel with a span
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,21 +41,25 @@ class Cohort:
     level: int
 
     @classmethod
-    def of(cls, data: ClientData, ids: Int64s, block: int, workers: int = 1) -> Cohort:
+    def of(
+        cls, data: ClientData, ids: Int64s, block: int, workers: int = 0, remembered: int = 0
+    ) -> Cohort:
         """Sort clients by their number of examples, most first, and choose the spans' length.
 
         Args:
             data: the clients.
             ids: `[n]`, who takes part.
             block: clients in a block.
-            workers: how many processes the spans are for.
+            workers: how many processes the spans are sent to; 0 if they stay here.
+            remembered: bytes that each client remembers, and that are sent with a span.
         """
         sizes = data.sizes(ids)
         order = np.argsort(-sizes, kind="stable")  # longest first: a block shrinks as clients end
         blocks = max(-(-len(ids) // block), 1)
         limit = min(_SPAN_BLOCKS, _SPAN_EXAMPLES * blocks // max(int(sizes.sum()), 1))
-        if workers > 1:
+        if workers:
             limit = min(limit, blocks // (_SPANS_A_WORKER * workers))
+            limit = min(limit, _SPAN_BYTES // max(remembered * block, 1))
         return cls(ids[order], sizes[order], block, max(limit, 1).bit_length() - 1)
 
     @property

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from hanse.engines.ahead import Ahead
 from hanse.engines.cohort import Cohort
 from hanse.engines.collected import Collected, Collection
 from hanse.engines.measurement import unit
 from hanse.engines.span import Assignment, Trainer
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from hanse.models.execution import Execution
     from hanse.models.task import Task
     from hanse.strategy import Strategy
+
+    Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,33 +45,74 @@ class InProcess:
     task: Task
     data: ClientData
     execution: Execution
+    _next: list[tuple[Ids, Cohort]] = field(default_factory=list, init=False, repr=False)
 
     def collect(
         self,
         broadcast: Broadcast,
-        cohort: NDArray[np.int64],
+        cohort: Ids,
         memory: ClientMemory,
         direction: Tensor,
+        upcoming: Callable[[], Ids] | None = None,
     ) -> Collected:
         """Let the cohort train, and aggregate what it sends.
+
+        While a span trains, the examples of the one after it are loaded, unless they lie in memory:
+        after the last span those of the next round's first. Nothing is loading between rounds.
 
         Args:
             broadcast: as published.
             cohort: `[n]`, the ids of the clients.
             memory: what clients remember.
             direction: `[S]`, the previous round's mean update, to measure drift against.
+            upcoming: the next round's cohort, if there is a next round.
         """
-        chosen = Cohort.of(self.data, cohort, self.execution.block)
+        chosen = self._sorted(cohort)
         assignment = Assignment(broadcast, chosen, unit(direction))
         initial = self._trainer.initial(broadcast)
         collection = Collection(self.strategy.aggregation, chosen)
-        for span in range(chosen.spans):
-            result = self._trainer.train(
-                assignment, span, lambda places: memory.recall(chosen.ids[places], initial)
-            )
-            collection.add(span, result)
+        try:
+            for span in range(chosen.spans):
+                self._ahead.take(chosen.ids[chosen.span(span)])
+                self._load_after(span, chosen, upcoming)
+                result = self._trainer.train(
+                    assignment, span, lambda places: memory.recall(chosen.ids[places], initial)
+                )
+                collection.add(span, result)
+        finally:
+            self._ahead.wait()
         return collection.collected(broadcast.round)
+
+    def close(self) -> None:
+        """Forget what was loaded for a round that will not come."""
+        self._ahead.close()
+        self._next.clear()
+
+    def _sorted(self, cohort: Ids) -> Cohort:
+        """The cohort, longest first; to know the sizes again may take loading again."""
+        for ids, known in self._next:
+            if np.array_equal(ids, cohort):
+                return known
+        return Cohort.of(self.data, cohort, self.execution.block)
+
+    def _load_after(self, span: int, chosen: Cohort, upcoming: Callable[[], Ids] | None) -> None:
+        if span + 1 < chosen.spans:
+            self._ahead.start(lambda: chosen.ids[chosen.span(span + 1)])
+        elif upcoming is not None:
+            self._next.clear()
+            self._ahead.start(lambda: self._first_of(upcoming()))
+
+    def _first_of(self, cohort: Ids) -> Ids:
+        if not len(cohort):
+            return cohort
+        known = Cohort.of(self.data, cohort, self.execution.block)
+        self._next.append((cohort, known))
+        return known.ids[known.span(0)]
+
+    @cached_property
+    def _ahead(self) -> Ahead:
+        return Ahead(self.data)
 
     @cached_property
     def _trainer(self) -> Trainer:
-        return Trainer(self.task, self.data, self.execution, self.strategy)
+        return Trainer(self.task, self._ahead, self.execution, self.strategy)

@@ -50,13 +50,12 @@ def measure(result: ClientResult, direction: Tensor | None) -> tuple[ClientFacts
     """
     delta, everyone = result.trained["delta"].values, result.everyone
     assert everyone.facts is not None  # noqa: S101 - client_round's promise, for the type checker
-    found = result.norm
-    inverse = torch.where(found > 0, 1 / found, 0.0)
-    nothing = np.full(len(everyone.id), np.nan)
-    norms, cosines, finite = nothing, nothing.copy(), result.finite.numpy()
-    norms[finite] = found.numpy()
+    found, finite = result.norm.numpy(), result.finite.numpy()
+    inverse = np.divide(1, found, out=np.zeros_like(found), where=found > 0)
+    norms, cosines = (np.full(len(everyone.id), np.nan) for _ in range(2))
+    norms[finite] = found
     if direction is not None:
-        cosines[finite] = (delta @ direction * inverse).numpy()
+        cosines[finite] = (delta @ direction).numpy() * inverse
     facts = ClientFacts(
         everyone.id,
         everyone.examples.numpy().astype(np.int64),
@@ -64,7 +63,7 @@ def measure(result: ClientResult, direction: Tensor | None) -> tuple[ClientFacts
         norms,
         cosines,
     )
-    return facts, inverse @ delta
+    return facts, torch.from_numpy(inverse) @ delta
 
 
 def joined(parts: Sequence[ClientFacts]) -> ClientFacts:

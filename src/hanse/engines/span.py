@@ -137,4 +137,6 @@ class Trainer:
 
 def part_tree(merge: Callable[[Any, Any], Any]) -> Tree[Part]:
     """A tree of parts, whose totals are merged with `merge`."""
-    return Tree(lambda left, right: Part(merge(left.total, right.total), left.units + right.units))
+    return Tree(
+        lambda left, right: Part(merge(left.total, right.total), left.units.add_(right.units))
+    )

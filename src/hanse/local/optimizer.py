@@ -47,7 +47,7 @@ class SGD:
     def start(self, broadcast: Broadcast) -> dict[str, Tensor]:
         """The state of a block: `params` `[K, P]`, `rate` 0-d and, with momentum, `velocity`."""
         params = broadcast.params.clone()
-        rate = torch.tensor(self.rate(broadcast.round.number), dtype=torch.float64)
+        rate = torch.full((), self.rate(broadcast.round.number), dtype=torch.float64)
         state = {"params": params, "rate": rate}
         if self.momentum:
             state["velocity"] = torch.zeros_like(params)

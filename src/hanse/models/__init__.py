@@ -1,6 +1,6 @@
 """Models, losses, and the loss gradient: the only part that knows of modules."""
 
-from hanse.models.execution import Execution, choose_execution
+from hanse.models.execution import Execution
 from hanse.models.losses import (
     Loss,
     Metric,
@@ -24,7 +24,6 @@ __all__ = [
     "accuracy",
     "binary_accuracy",
     "binary_cross_entropy",
-    "choose_execution",
     "cnn",
     "cross_entropy",
     "mlp",

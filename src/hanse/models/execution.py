@@ -1,4 +1,4 @@
-"""How a run's gradients are computed: chosen for the model, or checked if the user chose."""
+"""How a run's gradients are computed, and which ways give a model the right numbers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from hanse.core.errors import HanseError, ModelError
-from hanse.models.executors.vmapped import VmapExecutor
+from hanse.models.executors import EXECUTORS, Unchained
 from hanse.models.gradient import Batch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hanse.models.task import Task
 
-_BLOCK = 16  # clients; more did not pay in trials
-_BLOCK_BYTES = 4 * 2**20  # of a block's parameters: within a few times a core's L2 cache
+PathName = Literal["module", "vmap", "dense"]
+
 _NUDGE = 0.1  # of parameters, when a model is examined
+_APART = 1e-3  # of the norm of a gradient: more than single precision's rounding explains
 
 
 @dataclass(frozen=True)
@@ -27,91 +30,87 @@ class Execution:
     """How a run's gradients are computed; part of the run, since it decides the last bits.
 
     Attributes:
-        path: `"vmap"` or `"module"`.
-        block: clients per block, a power of two.
-        why: why this path was chosen.
+        path: `"module"`: one client at a time through the module itself; `"vmap"`: a block of
+            clients at once; `"dense"`: likewise, by batched products, for chains of linear layers.
+        block: clients in a block.
+        why: why they were chosen.
     """
 
-    path: Literal["module", "vmap", "dense"]
+    path: PathName
     block: int
     why: str = "chosen by the user"
 
     def __post_init__(self) -> None:
         """Refuse what no engine offers."""
-        if self.path not in ("module", "vmap", "dense"):
+        if self.path not in EXECUTORS:
             raise ModelError(
                 f"execution path {self.path!r}",
                 why="there is no such path",
-                instead="'vmap' (clients in blocks) or 'module' (one client at a time)",
+                instead="'module' (one client at a time, for every model), 'vmap' (clients in "
+                "blocks) or 'dense' (blocks of clients, for chains of linear layers)",
             )
         whole = isinstance(self.block, int) and not isinstance(self.block, bool)
-        if not whole or self.block < 1 or self.block & (self.block - 1):
+        if not whole or self.block < 1:
             raise ModelError(
                 f"a block of {self.block!r} clients",
-                why="sums are merged in a binary tree over blocks, so that the bits do not depend "
-                "on the order of arrival",
-                instead="a power of two: 1, 2, 4, 8, 16, …",
+                why="a block is what is trained together",
+                instead="a whole number of clients, 1 or more, such as 16",
             )
-
-
-def choose_execution(task: Task, x: Tensor, y: Tensor) -> Execution:
-    """Choose the path and the block size for a model, by what it is made of.
-
-    Args:
-        task: the model.
-        x: a few examples `[n, ...]`, to try the model on.
-        y: their targets `[n, ...]`.
-
-    Raises:
-        ModelError: the model or the loss cannot be used on these examples.
-    """
-    probe(task, x, y)
-    reason = _why_slower_in_blocks(task) or why_not_in_blocks(task, x, y)
-    if reason is not None:
-        return Execution("module", 1, reason)
-    return Execution("vmap", _BLOCK, "the model can be run for several clients at once")
 
 
 def check_execution(execution: Execution, task: Task, x: Tensor, y: Tensor) -> None:
     """Refuse a chosen path that would give other numbers than one client at a time.
 
+    Args:
+        execution: what was chosen.
+        task: the model.
+        x: a few examples `[n, ...]`, to try the model on.
+        y: their targets `[n, ...]`.
+
     Raises:
-        ModelError: the model needs the path `"module"`, or cannot be used on these examples.
+        ModelError: the model needs another path, or cannot be used on these examples.
     """
     probe(task, x, y)
-    reason = why_not_in_blocks(task, x, y) if execution.path == "vmap" else None
+    reason = why_not(execution.path, task, x, y)
     if reason is not None:
         raise ModelError(
-            f"path 'vmap' for a model of which {reason}",
+            f"path {execution.path!r} for a model of which {reason}",
             why="several clients at once would not get what each gets alone",
             instead="path 'module', or none: it is then chosen for the model",
         )
 
 
-def why_not_in_blocks(task: Task, x: Tensor, y: Tensor) -> str | None:
-    """Why blocks of clients would give other numbers than one client at a time, if they would."""
-    for name, part in task.module.named_modules():
-        kind = f"{name or 'the whole'} ({type(part).__name__})"
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - no public base
-            return f"{kind} computes with a batch's statistics, and padding would enter them"
-        if isinstance(part, nn.modules.dropout._DropoutNd):  # noqa: SLF001 - no public base
-            return f"{kind} draws random numbers, a stream of its own for each client"
-        if any(b.is_floating_point() for b in part.buffers(recurse=False)):
-            return f"{kind} has buffers, which each client has its own values of"
+def why_not(path: PathName, task: Task, x: Tensor, y: Tensor) -> str | None:
+    """Why a path would give other numbers than one client at a time, if it would."""
+    if path == "module":
+        return None
+    for reason in _reasons(task):
+        return reason
     if _couples_examples(task, x, y):
         return "an example's loss depends on the rest of its batch"
-    return _why_not_vmapped(task, x, y)
+    return _why_not_equal(path, task, x, y)
 
 
-def _why_slower_in_blocks(task: Task) -> str | None:
+def why_slower_in_blocks(task: Task) -> str | None:
+    """Why blocks of clients are not worth a trial on a CPU, if they are not."""
     slow = (nn.modules.conv._ConvNd, nn.RNNBase)  # noqa: SLF001 - no public base
     for name, part in task.module.named_modules():
         if isinstance(part, slow):
             kind = f"{name or 'the whole'} ({type(part).__name__})"
             return f"{kind} runs fastest one client at a time on a CPU"
-    if _BLOCK * task.layout.size * task.dtype.itemsize > _BLOCK_BYTES:
-        return "the parameters of a block of clients would not stay in a core's cache"
     return None
+
+
+def _reasons(task: Task) -> Iterator[str]:
+    for name, part in task.module.named_modules():
+        kind = f"{name or 'the whole'} ({type(part).__name__})"
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - no public base
+            yield f"{kind} computes with a batch's statistics, and padding would enter them"
+        random = isinstance(part, nn.modules.dropout._DropoutNd)  # noqa: SLF001 - no public base
+        if random and part.p > 0:
+            yield f"{kind} draws random numbers, a stream of its own for each client"
+        if any(b.is_floating_point() for b in part.buffers(recurse=False)):
+            yield f"{kind} has buffers, which each client has its own values of"
 
 
 def _couples_examples(task: Task, x: Tensor, y: Tensor) -> bool:
@@ -130,20 +129,35 @@ def _couples_examples(task: Task, x: Tensor, y: Tensor) -> bool:
     return not torch.allclose(together, alone, rtol=1e-3, atol=1e-5, equal_nan=True)
 
 
-def _why_not_vmapped(task: Task, x: Tensor, y: Tensor) -> str | None:
+def _why_not_equal(path: PathName, task: Task, x: Tensor, y: Tensor) -> str | None:
+    """Compare the gradients of two different clients with those of one at a time."""
     params, _ = task.initial()
-    both = params.expand(2, -1).clone()
-    weights = torch.full((2, len(x)), 1 / len(x), dtype=params.dtype)
-    counts = torch.full((2,), len(x))
-    keys = np.zeros(2, np.uint64)
-    no_buffers = params.new_zeros(2, 0)
-    twice = (torch.stack([x, x]), torch.stack([y, y]))
-    batch = Batch(*twice, weights, counts, no_buffers, keys, pass_number=0, step=0)
+    generator = torch.Generator().manual_seed(0)
+    nudge = torch.randn(2, len(params), generator=generator, dtype=params.dtype)
+    at = params + _NUDGE * nudge  # a model that starts at zero hides its nature
+    batch = Batch(
+        torch.stack([x, x.flip(0)]),
+        torch.stack([y, y.flip(0)]),
+        torch.full((2, len(x)), 1 / len(x), dtype=params.dtype),
+        torch.full((2,), len(x)),
+        params.new_zeros(2, task.buffers.size),
+        np.zeros(2, np.uint64),
+        pass_number=0,
+        step=0,
+    )
+    found, expected = torch.zeros_like(at), torch.zeros_like(at)
     try:
-        VmapExecutor(task).add_to(batch, both, torch.zeros_like(both), 1.0, 1.0)
-    except (RuntimeError, ModelError, ValueError, TypeError) as error:
-        return f"it cannot be vmapped: {str(error).splitlines()[0]:.160}"
-    return None
+        with torch.random.fork_rng(devices=[]):
+            EXECUTORS["module"](task).add_to(batch, at, expected, 1.0, 1.0)
+            EXECUTORS[path](task).add_to(batch, at, found, 1.0, 1.0)
+    except Unchained as error:
+        return str(error)
+    except (RuntimeError, ModelError, ValueError, TypeError, IndexError) as error:
+        kind = "vmapped" if path == "vmap" else "computed by its chain of layers"
+        return f"it cannot be {kind}: {str(error).splitlines()[0]:.160}"
+    apart = float((found - expected).norm()) / max(float(expected.norm()), 1e-12)
+    # Written so that NaN, too, is too far.
+    return None if apart <= _APART else f"gradients would differ by {apart:.1e} of their norm"
 
 
 def probe(task: Task, x: Tensor, y: Tensor) -> None:

@@ -82,7 +82,8 @@ def chain(task: Task) -> tuple[Link, ...]:
     module = task.module
     _check_parameters(module, task.layout)
     try:
-        graph = fx.Tracer().trace(module)
+        # Within a sequence, so that a model that is a single layer is called as a layer too.
+        graph = fx.Tracer().trace(nn.Sequential(module))
     except Exception as error:  # the user's code may do anything with a stand-in for a tensor
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Unchained(f"its forward cannot be traced: {text:.120}") from error
@@ -108,11 +109,12 @@ def _linked(
     links: list[Link], node: fx.Node, module: nn.Module, layout: ParameterLayout
 ) -> list[Link]:
     """The chain with one more operation."""
-    part = module.get_submodule(str(node.target)) if node.op == "call_module" else None
+    name = str(node.target).partition(".")[2]  # without the sequence around the model
+    part = module.get_submodule(name) if node.op == "call_module" else None
     if type(part) is nn.Linear:
-        name = str(node.target)
-        bias = None if part.bias is None else layout.names.index(f"{name}.bias")
-        return [*links, Link(layout.names.index(f"{name}.weight"), bias, None)]
+        prefix = f"{name}." if name else ""
+        bias = None if part.bias is None else layout.names.index(f"{prefix}bias")
+        return [*links, Link(layout.names.index(f"{prefix}weight"), bias, None)]
     harmless = isinstance(part, nn.Identity | nn.Flatten) or (
         isinstance(part, nn.Dropout) and part.p == 0
     )
@@ -122,7 +124,7 @@ def _linked(
     if isinstance(part, nn.GELU) and part.approximate == "none":
         found = _GELU
     if found is None:
-        kind = node.name if part is None else f"{node.target} ({type(part).__name__})"
+        kind = node.name if part is None else f"{name} ({type(part).__name__})"
         raise Unchained(f"{kind} is no linear layer, and no function known here")
     if not links or links[-1].activation is not None:
         raise Unchained(f"{node.name} does not follow a linear layer")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from hanse.models.executors.chain import Link, chain
+from hanse.models.executors.chain import chain
 from hanse.models.gradient import ByAddress, per_example
 from hanse.models.losses import cross_entropy
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from hanse.models.gradient import Batch
     from hanse.models.task import Task
 
-_aten = torch.ops.aten
-_NONE, _IGNORED = 0, -100  # of ATen: no reduction; the label of an example without one
+_IGNORED = -100  # torch's label for an example without one
 
 
 class _Layer(NamedTuple):
@@ -96,22 +95,32 @@ class DenseExecutor:
 
     def _head(self, outputs: Tensor, batch: Batch, scale: Scalar) -> tuple[Tensor, Tensor]:
         """The losses `[k]`, and the gradient of the outputs `[k, B, out]` times `scale`."""
-        flat = outputs.flatten(0, 1)
-        y = batch.y.flatten(0, 1)
-        weights = batch.weights * scale
+        y, weights = batch.y.flatten(0, 1), batch.weights
         if self._loss is cross_entropy and y.dim() == 1 and not y.is_floating_point():
-            # What autograd does, without its bookkeeping.
-            log = torch.log_softmax(flat, 1)
-            losses, total = _aten.nll_loss_forward(log, y, None, _NONE, _IGNORED)
-            down = _aten.nll_loss_backward(weights.view(-1), log, y, None, _NONE, _IGNORED, total)
-            down = _aten._log_softmax_backward_data(down, log, 1, log.dtype)  # noqa: SLF001 - ATen's
+            losses, down = _cross_entropy(outputs, y, (weights * scale).view(-1))
         else:
             with torch.enable_grad():
-                flat = flat.detach().requires_grad_()
+                flat = outputs.flatten(0, 1).detach().requires_grad_()
                 losses = per_example(self._loss, flat, y, len(y), exact=False)
-                (down,) = torch.autograd.grad(losses, flat, weights.view(-1))
-        losses = (losses.detach().view_as(batch.weights) * batch.weights).sum(1)
-        return losses, down.view_as(outputs)
+                (down,) = torch.autograd.grad(losses, flat, (weights * scale).view(-1))
+            losses, down = losses.detach(), down.view_as(outputs)
+        return (losses.view_as(weights) * weights).sum(1), down
+
+
+def _cross_entropy(outputs: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses `[n]`, and the gradient of their weighted sum, of outputs `[k, B, classes]`.
+
+    Classes come first in between: a reduction over a short last dimension is not vectorised.
+    """
+    columns = outputs.flatten(0, 1).T.contiguous()
+    log = torch.log_softmax(columns, 0)
+    ignored = y == _IGNORED
+    labels = y.masked_fill(ignored, 0).unsqueeze(0)
+    losses = log.gather(0, labels).squeeze(0).neg_().masked_fill_(ignored, 0.0)
+    down = log.exp_().scatter_add_(0, labels, log.new_full((1, 1), -1.0).expand_as(labels))
+    down *= weights.masked_fill(ignored, 0.0)
+    k, examples, classes = outputs.shape
+    return losses, down.view(classes, k, examples).permute(1, 2, 0)
 
 
 def _product(x: Tensor, weight: Tensor, row: Tensor | None = None) -> Tensor:
@@ -124,11 +133,13 @@ def _product(x: Tensor, weight: Tensor, row: Tensor | None = None) -> Tensor:
 
 def _add(aim: _Layer, gradient: Tensor, inputs: Tensor, keep: Scalar) -> None:
     """`aim = keep * aim + gradient' @ inputs`, in place."""
-    whole = isinstance(keep, float)
-    if not whole:
+    beta = 1.0
+    if isinstance(keep, float):
+        beta = keep
+    else:
         aim.weight.mul_(keep)
-    aim.weight.baddbmm_(gradient.transpose(1, 2), inputs, beta=keep if whole else 1.0)
+    aim.weight.baddbmm_(gradient.transpose(1, 2), inputs, beta=beta)
     if aim.bias is not None:
-        if not (whole and keep == 1.0):
+        if not (isinstance(keep, float) and keep == 1.0):
             aim.bias.mul_(keep)
         aim.bias.add_(gradient.sum(1))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from hanse.models.task import Task
 
-_LARGE = 1 << 17  # entries of a weight: below, the detour through Python costs more than it saves
+_FORWARD = "forward"  # what a module calls; set on a layer, it takes the place of its class's
+_LARGE = 1 << 19  # entries of a weight: below, the detour through Python costs more than it saves
 
 
 class Tuned(NamedTuple):
@@ -73,21 +74,17 @@ class _Straight(torch.autograd.Function):
     """`x @ weight'`; the gradient of the weight is not returned but added to its target."""
 
     @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, x: Tensor, tape: Tensor, aim: _Aim
-    ) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, tape: Tensor, aim: _Aim) -> Tensor:  # noqa: ANN401 - torch's
+        del tape  # it makes autograd visit this function where `x` needs no gradient
         ctx.save_for_backward(x)
-        ctx.aim = aim  # type: ignore[attr-defined]
+        ctx.aim = aim
         return F.linear(x, aim.layer.weight.detach())
 
     @staticmethod
-    def backward(
-        ctx: torch.autograd.function.FunctionCtx, down: Tensor
-    ) -> tuple[Tensor | None, None, None]:  # type: ignore[override]
-        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        aim: _Aim = ctx.aim  # type: ignore[attr-defined]
-        passed = down @ aim.layer.weight.detach() if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
-        assert aim.target is not None  # noqa: S101 - the executor's promise, for the type checker
+    def backward(ctx: Any, down: Tensor) -> tuple[Tensor | None, None, None]:  # noqa: ANN401 - torch's
+        (x,), aim = ctx.saved_tensors, ctx.aim
+        passed = down @ aim.layer.weight.detach() if ctx.needs_input_grad[0] else None
+        # Behind: the target may be the weight itself.
         aim.target.addmm_(down.flatten(0, -2).T, x.flatten(0, -2), beta=aim.keep, alpha=aim.scale)
         return passed, None, None
 
@@ -99,14 +96,14 @@ def tuned(task: Task) -> Tuned:
     params = [named[name] for name in task.layout.names]
     for part in module.modules():
         if type(part) is nn.Conv2d and _is_plain(part):
-            part.forward = _channels_last(part.forward)  # type: ignore[method-assign]
+            setattr(part, _FORWARD, _channels_last(part.forward))
     tape = torch.zeros((), requires_grad=True)
     aims = [
         _Aim(layer, task.layout.names.index(f"{name}.weight"), tape)
         for name, layer in _large_layers(module, task)
     ]
     for aim in aims:
-        aim.layer.forward = aim.forward  # type: ignore[method-assign]
+        setattr(aim.layer, _FORWARD, aim.forward)
     taken = {aim.place for aim in aims}
     places = [place for place in range(len(params)) if place not in taken]
     inputs: list[Tensor] = [params[place] for place in places]

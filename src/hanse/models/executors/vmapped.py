@@ -46,7 +46,8 @@ class VmapExecutor:
             found, losses = self._each(tuple(params), batch.x, batch.y, batch.weights)
         with torch.no_grad():
             accumulate(self._views(target), list(found), scale, keep)
-        return losses.detach()
+        found_losses: Tensor = losses.detach()
+        return found_losses
 
     def clear(self) -> None:
         """Forget all vectors."""
