@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from hanse.baselines import local_sgd
 from hanse.config import read_experiment, with_overrides
 from hanse.core.errors import DivergenceError, ModelError, RunError, StrategyError
 from hanse.experiment import Experiment, Prepared, build_model, prepare
+from hanse.models import Execution
 from hanse.models.task import Task
 from hanse.report import write as write_report
 from hanse.storage import RunDirectory, to_json, write_atomically, writing
@@ -65,11 +67,20 @@ def resume(directory: str | Path, experiment: Experiment | None = None) -> RunDi
         RunError: no run, a damaged checkpoint, or another experiment.
     """
     target = RunDirectory.open(Path(directory))
-    prepared = prepare(experiment or own_experiment(target))
+    prepared = prepare(as_begun(target, experiment or own_experiment(target)))
     for _ in carry_on(prepared, target):
         pass
     finish(prepared, target)
     return target
+
+
+def as_begun(run: RunDirectory, experiment: Experiment) -> Experiment:
+    """The experiment with the path and block that the run began with, if it leaves them open."""
+    if experiment.execution is not None:
+        return experiment
+    engine = run.about()["engine"]
+    execution = Execution(engine["path"], engine["block"], engine["why"])
+    return dataclasses.replace(experiment, execution=execution)
 
 
 def own_experiment(run: RunDirectory) -> Experiment:

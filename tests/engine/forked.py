@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.engine.small import snapshot
-from torch import Tensor
 
 from hanse.engines import InProcess, Processes
 from hanse.engines.choice import choose_engine
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.engine.small import World
+    from torch import Tensor
 
     from hanse.models import Execution
     from hanse.strategy import Strategy

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import multiprocessing
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -35,13 +34,12 @@ from torch import Tensor, nn
 
 from hanse import Experiment, rounds
 from hanse.core.errors import ConfigError
-from hanse.core.types import Aggregation, Layer, Summed
+from hanse.core.types import Layer
 from hanse.engines import Processes
 from hanse.engines.cohort import Cohort
 from hanse.experiment import prepare
 from hanse.layers import Weighted
-from hanse.local import SGD, LocalSGD
-from hanse.models import Execution, Task
+from hanse.models import Execution
 from hanse.selection import Full, Poisson, Uniform
 from hanse.strategies import fedavg, scaffold
 from hanse.strategy import Strategy
@@ -49,8 +47,14 @@ from hanse.strategy import Strategy
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hanse.core.types import Aggregate, Broadcast, ClientContext, State, Update
-    from hanse.round import RoundContext
+    from hanse.core.types import (
+        Aggregate,
+        Broadcast,
+        ClientContext,
+        RoundContext,
+        State,
+        Update,
+    )
 
 PATHS = {"module": Execution("module", 1), "vmap": Execution("vmap", 2)}
 both_paths = pytest.mark.parametrize("path", PATHS)

@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +22,7 @@ from hanse.strategies import fedavg, scaffold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from hanse.core.types import Broadcast, ClientContext, Memory, Update
 

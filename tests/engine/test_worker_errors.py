@@ -7,21 +7,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 import torch
 from tests.engine.forked import forked, here, pids, run
-from tests.engine.small import CLASSES, FEATURES, MODULE, VMAP, Recorded, clients, seeded, world
+from tests.engine.small import CLASSES, FEATURES, MODULE, VMAP, seeded, world
 from torch import Tensor, nn
 
 from hanse.core.errors import ConfigError, DataError, ModelError, StrategyError
 from hanse.core.types import Layer
 from hanse.data import LazyClients
-from hanse.engines import worker
-from hanse.models import Task
 from hanse.selection import Full
 from hanse.strategies import fedavg
 
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
 PARENT = os.getpid()
 
 
-class Peculiar(Exception):  # noqa: N818 - a name of the user's own
+class PeculiarError(Exception):
     """Wants a keyword, and keeps something beside its arguments."""
 
     def __init__(self, text: str, *, number: int) -> None:
@@ -42,7 +39,7 @@ class Peculiar(Exception):  # noqa: N818 - a name of the user's own
         self.number = number
 
 
-class Unsendable(ValueError):
+class UnsendableError(ValueError):
     """Holds what cannot be pickled."""
 
     def __init__(self, text: str) -> None:
@@ -76,7 +73,7 @@ def caught(error: Callable[[], BaseException]) -> BaseException:
     strategy = fedavg().then(Failing(error))
     with (
         forked(one, strategy, MODULE, 2) as engine,
-        pytest.raises(BaseException) as info,  # noqa: B017, PT011 - what it is is looked at
+        pytest.raises(BaseException) as info,  # noqa: PT011 - what it is is looked at
     ):
         run(engine, one)
     assert not pids()
@@ -94,8 +91,8 @@ def test_an_error_of_hanses_own_arrives_as_it_was() -> None:
 
 
 def test_an_error_of_the_users_own_arrives_with_its_attributes() -> None:
-    error = caught(lambda: Peculiar("text", number=7))
-    assert type(error) is Peculiar
+    error = caught(lambda: PeculiarError("text", number=7))
+    assert type(error) is PeculiarError
     assert (error.args, error.number) == (("text",), 7)
 
 
@@ -131,15 +128,15 @@ def test_notes_arrive() -> None:
 
 
 def test_an_error_that_cannot_be_sent_arrives_in_words() -> None:
-    class Local(LookupError):
+    class LocalError(LookupError):
         pass
 
-    found = caught(lambda: Unsendable("text"))
-    assert type(found) is Unsendable
-    assert str(found) == "Unsendable: text"
-    found = caught(lambda: Local("here"))
+    found = caught(lambda: UnsendableError("text"))
+    assert type(found) is UnsendableError
+    assert str(found) == "UnsendableError: text"
+    found = caught(lambda: LocalError("here"))
     assert type(found) is LookupError
-    assert str(found) == "Local: here"
+    assert str(found) == "LocalError: here"
 
 
 def test_errors_in_a_model_a_loss_and_a_data_source_arrive() -> None:
@@ -159,7 +156,8 @@ def test_errors_in_a_model_a_loss_and_a_data_source_arrive() -> None:
         x = torch.full((3, FEATURES), torch.nan if client == 2 else 1.0, dtype=torch.float64)
         return {"x": x, "y": torch.zeros(3, dtype=torch.int64)}
 
-    one = world(participation=Full(), data=LazyClients(4, load, lambda client: 3))
+    lazy: Any = LazyClients(4, load, lambda client: 3)
+    one = world(participation=Full(), data=lazy)
     with forked(one, fedavg(), MODULE, 2) as engine, pytest.raises(DataError, match="'client 2'"):
         run(engine, one)
 
@@ -268,8 +266,9 @@ class Talking(nn.Linear):
 
 
 data = PackedClients.from_arrays([{"x": torch.randn(9, 3), "y": torch.zeros(9).long()}] * 8)
+one_by_one = hanse.Execution("module", 1)
 experiment = hanse.Experiment(
-    hanse.fedavg(), Federation(data), Talking(3, 2), workers=2, execution=hanse.Execution("module", 1)
+    hanse.fedavg(), Federation(data), Talking(3, 2), workers=2, execution=one_by_one
 )
 going = hanse.rounds(experiment)
 next(going), next(going)

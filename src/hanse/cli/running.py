@@ -19,7 +19,7 @@ from hanse.evaluation import spread
 from hanse.experiment import Prepared, prepare
 from hanse.report import Summary, summary
 from hanse.report import write as write_report
-from hanse.runs import carry_on, finish, own_experiment, start
+from hanse.runs import as_begun, carry_on, finish, own_experiment, start
 from hanse.runs import export as export_model
 from hanse.storage import RunDirectory, writing
 
@@ -99,7 +99,7 @@ def resume_run(path: Path, rounds: int | None, workers: int | None = None) -> No
             console.print(text, markup=False, soft_wrap=True)
             os.close(run.lock())  # sweeps up, had a process been killed while it wrote the report
             continue
-        wanted.append(prepare(experiment))
+        wanted.append(prepare(as_begun(run, experiment)))
         runs.append(run)
     _train_all(console, wanted, runs)
     _close(console, path)

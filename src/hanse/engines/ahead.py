@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,14 +38,11 @@ class Ahead:
         self._data = data
         self._able = bool(getattr(data, "ahead", not isinstance(data, PackedClients)))
         self._tried = False
+        self._lock = Lock()
+        self._asked: deque[Callable[[], Ids]] = deque()  # before the first block was tried
         self._thread: ThreadPoolExecutor | None = None
         self._loading: deque[Future[Loaded]] = deque()
         self._ready: Loaded | None = None
-
-    @property
-    def able(self) -> bool:
-        """Whether anything can be loaded ahead now."""
-        return self._able and self._tried
 
     def __len__(self) -> int:
         """How many clients there are."""
@@ -59,21 +57,16 @@ class Ahead:
         return self._data.sizes(ids)
 
     def start(self, ids: Callable[[], Ids]) -> None:
-        """Begin to load the examples of some clients, if it is possible.
+        """Begin to load the examples of some clients as soon as it is possible, if it is.
 
         Args:
             ids: called in the thread, since to know who is next may take loading too.
         """
-        if not self.able:
-            return
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "hanse-ahead", lambda: torch.set_num_threads(1))
-
-        def load() -> Loaded:
-            chosen = ids()
-            return chosen, self._data.block(chosen) if len(chosen) else None
-
-        self._loading.append(self._thread.submit(load))
+        with self._lock:
+            if self._able and self._tried:
+                self._submit(ids)
+            elif self._able:
+                self._asked.append(ids)
 
     def take(self, ids: Ids) -> None:
         """Have the examples of these clients ready for `block`: those loaded ahead, if they are.
@@ -82,7 +75,10 @@ class Ahead:
             Exception: they cannot be loaded. What failed in the thread is tried here once more, in
                 case it was the thread's fault.
         """
-        loading = self._loading.popleft() if self._loading else None
+        with self._lock:
+            if self._asked:  # the first of them is this one
+                self._asked.popleft()
+            loading = self._loading.popleft() if self._loading else None
         if loading is not None and loading.exception() is None:
             self._ready = loading.result()
             if np.array_equal(self._ready[0], ids):
@@ -92,8 +88,21 @@ class Ahead:
         self._ready = ids, self._data.block(ids)
         unmoved = torch.equal(before, torch.get_rng_state())
         failed = loading is not None and loading.exception() is not None
-        self._able = self._able and unmoved and not failed
-        self._tried = True
+        with self._lock:
+            self._able, self._tried = self._able and unmoved and not failed, True
+            while self._asked:
+                asked = self._asked.popleft()
+                if self._able:
+                    self._submit(asked)
+
+    def _submit(self, ids: Callable[[], Ids]) -> None:
+        def load() -> Loaded:
+            chosen = ids()
+            return chosen, self._data.block(chosen) if len(chosen) else None
+
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "hanse-ahead", lambda: torch.set_num_threads(1))
+        self._loading.append(self._thread.submit(load))
 
     def block(self, ids: Ids) -> Block:
         """The examples of these clients, which are not kept."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from hanse.round import FederationState
 
-_NEEDED = {"hanse", "name", "rounds", "status", "baselines"}  # of run.json, to go on
+_NEEDED = {"hanse", "name", "rounds", "status", "baselines", "engine"}  # of run.json, to go on
 _HALF_WRITTEN = re.compile(r"\..+\.\d+(\.tmp)?")  # a name with the number of the process
 
 

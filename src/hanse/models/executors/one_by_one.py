@@ -36,27 +36,21 @@ class ModuleExecutor:
         self, batch: Batch, at: Tensor, target: Tensor, scale: Scalar, keep: Scalar
     ) -> Tensor:
         """As `Executor.add_to`, row by row."""
-        number = float(scale)
+        scale, keep = float(scale), float(keep)
         losses = torch.empty(len(batch.x), dtype=at.dtype, device=at.device)
         for row, count in enumerate(batch.counts.tolist()):
             self._bind(at[row], batch.buffers[row])
             torch.default_generator.manual_seed(
                 seed_for(int(batch.keys[row]), "module", batch.pass_number, batch.step)
             )
-            x, y, weights = batch.x[row, :count], batch.y[row, :count], batch.weights[row, :count]
+            x, y, weights = batch.x[row], batch.y[row], batch.weights[row]
+            if count < len(weights):
+                x, y, weights = x[:count], y[:count], weights[:count]
             views = self._views(target[row])
             found = per_example(self._loss, self._forward(x), y, count, exact=True)
-            with self._tuned.aimed(views, number, float(keep)):
-                gradients = torch.autograd.grad(
-                    found, self._tuned.inputs, weights, allow_unused=True, materialize_grads=True
-                )
+            gradients = self._tuned.gradients(found, weights, views, scale, keep)
             with torch.no_grad():
-                accumulate(
-                    [views[place] for place in self._tuned.places],
-                    list(gradients[: len(self._tuned.places)]),
-                    number,
-                    keep,
-                )
+                accumulate([views[place] for place in self._tuned.places], gradients, scale, keep)
                 losses[row] = found.detach() @ weights
         return losses
 

@@ -10,7 +10,6 @@ Three changes, each of which leaves values and gradients as they are up to round
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -45,16 +44,17 @@ class Tuned(NamedTuple):
     inputs: list[Tensor]
     aims: list[_Aim]
 
-    @contextlib.contextmanager
-    def aimed(self, views: list[Tensor], scale: float, keep: float) -> Iterator[None]:
-        """While gradients are computed: where those of the large layers go."""
+    def gradients(
+        self, losses: Tensor, weights: Tensor, views: list[Tensor], scale: float, keep: float
+    ) -> list[Tensor]:
+        """The gradients at `places`; those of the other layers are added to their `views`."""
         for aim in self.aims:
             aim.target, aim.scale, aim.keep = views[aim.place], scale, keep
-        try:
-            yield
-        finally:
-            for aim in self.aims:
-                aim.target = None
+        found = torch.autograd.grad(losses, self.inputs, weights, allow_unused=True)
+        return [
+            torch.zeros_like(parameter) if gradient is None else gradient
+            for parameter, gradient in zip(self.inputs, found, strict=True)
+        ][: len(self.places)]
 
 
 class _Aim:
@@ -62,7 +62,7 @@ class _Aim:
 
     def __init__(self, layer: nn.Linear, place: int, tape: Tensor) -> None:
         self.layer, self.place, self.tape = layer, place, tape
-        self.target: Tensor | None = None
+        self.target = layer.weight.detach()  # where the next gradient goes
         self.scale = self.keep = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
