@@ -102,6 +102,8 @@ def chain(task: Task) -> tuple[Link, ...]:
             last = node
     if not links:
         raise Unchained("it has no linear layer")
+    if len({link.weight for link in links}) < len(links):
+        raise Unchained("a layer is called twice")
     return tuple(links)
 
 
