@@ -14,10 +14,11 @@ from hypothesis.extra.numpy import arrays
 from tests.engine.small import CLASSES, FEATURES, World, clients, mlp, seeded, world
 from torch import Tensor, nn
 
-from hanse.evaluation import evaluate, spread, worse_than
+from hanse.evaluation import evaluate, per_client, spread, worse_than
+from hanse.memory import ClientMemory
 from hanse.models import absolute_error, accuracy, squared_error, whole
 from hanse.selection import Uniform
-from hanse.strategies import fedavg
+from hanse.strategies import fedavg, scaffold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hanse.evaluation import Evaluation
+    from hanse.memory import Slots
     from hanse.models import Metric
 
 LARGE = (3, 5000, 1, 2000, 2500, 4096, 7, 4097, 2)  # more than one forward pass takes at once
@@ -200,3 +202,26 @@ def test_a_function_of_outputs_and_targets_becomes_a_whole_metric() -> None:
     metric: Callable[[Tensor, Tensor], Tensor] = whole(count)
     assert metric(torch.zeros(3, 2), torch.zeros(3)).item() == 3.0
     assert counted == [3]
+
+
+def test_few_memories_are_brought_together_however_many_clients_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small, strategy = world(), scaffold()
+    state = small.run(strategy)
+    ids = np.arange(len(small.data))
+    whole_ = evaluate(small.task, strategy, state, small.data, ids, "test")
+    asked: list[int] = []
+    recall = ClientMemory.recall
+
+    def counted(self: ClientMemory, ids: NDArray[np.int64], initial: Slots) -> Slots:
+        asked.append(len(ids))
+        return recall(self, ids, initial)
+
+    monkeypatch.setattr(ClientMemory, "recall", counted)
+    monkeypatch.setattr(per_client, "_BYTES", 2 * 8 * small.task.layout.size)
+    few = evaluate(small.task, strategy, state, small.data, ids, "test")
+    assert max(asked) == 2
+    assert sum(asked) == len(ids)
+    for name, values in whole_.metrics.items():
+        np.testing.assert_allclose(few.metrics[name], values, rtol=1e-12)

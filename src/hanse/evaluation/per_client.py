@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
     from hanse.core.types import Broadcast
     from hanse.data import ClientData
+    from hanse.memory import Slots
     from hanse.models import Loss, Metric, Task
     from hanse.round import FederationState
     from hanse.strategy import Strategy
 
 _ROWS = 4096  # examples in one forward pass
+_BYTES = 64 * 2**20  # of the clients' memories that are brought together
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,50 +79,51 @@ def evaluate(
     module = copy.deepcopy(task.module).eval()
     functions = {"loss": task.loss, **task.metrics}
     parts: dict[str, list[Tensor]] = {name: [] for name in functions}
+    broadcast = _broadcast(task, strategy, state, len(ids))
+    initial = initial_memory(strategy, broadcast, task.buffers.local)
     with torch.no_grad():
-        for chunk in _chunks(data, ids):
-            models = _models(task, strategy, state, chunk, known=split != "unseen")
+        for chunk in _chunks(data, ids, _room(initial)):
+            slots = _slots(state, chunk, initial, known=split != "unseen")
+            seen = at_client(broadcast, slots[0], len(chunk))
+            models = seen._replace(params=strategy.local.model_for(seen, slots[1]))
             for name, values in _chunk(task, module, models, functions, data, chunk).items():
                 parts[name].append(values)
     metrics = {name: torch.cat(found).numpy() for name, found in parts.items()}
     return Evaluation(split, ids, data.sizes(ids), metrics)
 
 
-def _chunks(data: ClientData, ids: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Consecutive clients with about `_ROWS` examples together."""
+def _chunks(data: ClientData, ids: NDArray[np.int64], room: int) -> Iterator[NDArray[np.int64]]:
+    """Consecutive clients with about `_ROWS` examples together, `room` clients at most."""
     ends = np.cumsum(data.sizes(ids))
     cuts = np.flatnonzero(np.diff(ends // _ROWS)) + 1
-    yield from (chunk for chunk in np.split(ids, cuts) if len(chunk))
+    for chunk in np.split(ids, cuts):
+        yield from (chunk[first : first + room] for first in range(0, len(chunk), room))
 
 
-def _models(
-    task: Task,
-    strategy: Strategy,
-    state: FederationState,
-    ids: NDArray[np.int64],
-    *,
-    known: bool,
-) -> Broadcast:
-    """Parameters `[K, P]` and buffers `[K, b]` of a chunk of clients."""
+def _room(initial: Slots) -> int:
+    """How many clients' memories are brought together, whatever the number of clients."""
+    each = sum(v.numel() * v.element_size() for slot in initial for v in slot.values())
+    return max(_BYTES // each, 1) if each else _ROWS
+
+
+def _broadcast(task: Task, strategy: Strategy, state: FederationState, clients: int) -> Broadcast:
     context = RoundContext(
         number=state.round,
         key=np.uint64(0),
-        population=len(ids),
-        expected=float(len(ids)),
-        cohort=len(ids),
+        population=clients,
+        expected=float(clients),
+        cohort=clients,
         setting="evaluation",
         layout=task.layout,
     )
-    broadcast = publish(state, strategy, context)
-    initial = initial_memory(strategy, broadcast, task.buffers.local)
+    return publish(state, strategy, context)
+
+
+def _slots(state: FederationState, ids: NDArray[np.int64], initial: Slots, *, known: bool) -> Slots:
+    """What a chunk of clients remembers, `[K, ...]`."""
     if known:
-        slots = state.clients.recall(ids, initial)
-    else:
-        slots = tuple(
-            {k: v.expand(len(ids), *v.shape) for k, v in slot.items()} for slot in initial
-        )
-    seen = at_client(broadcast, slots[0], len(ids))
-    return seen._replace(params=strategy.local.model_for(seen, slots[1]))
+        return state.clients.recall(ids, initial)
+    return tuple({k: v.expand(len(ids), *v.shape) for k, v in slot.items()} for slot in initial)
 
 
 def _chunk(
