@@ -29,6 +29,7 @@ from tests.engine.small import (
     world,
 )
 from tests.engine.test_extensions import Ditto, Median, RandK, SecureSum, TopK
+from tests.engine.test_spans import ragged
 from tests.strategies.table import TABLE
 from torch import Tensor, nn
 
@@ -56,8 +57,12 @@ if TYPE_CHECKING:
         Update,
     )
 
-PATHS = {"module": Execution("module", 1), "vmap": Execution("vmap", 2)}
-both_paths = pytest.mark.parametrize("path", PATHS)
+PATHS = {
+    "module": Execution("module", 1),
+    "vmap": Execution("vmap", 2),
+    "dense": Execution("dense", 3),
+}
+every_path = pytest.mark.parametrize("path", PATHS)
 WORKERS = (1, 2, 3)
 
 
@@ -76,10 +81,10 @@ def same_for_any_number_of_workers(
     return expected
 
 
-@both_paths
+@every_path
 @pytest.mark.parametrize("name", TABLE)
 def test_every_strategy(name: str, path: str) -> None:
-    same_for_any_number_of_workers(small(), TABLE[name], PATHS[path])
+    same_for_any_number_of_workers(ragged(), TABLE[name], PATHS[path])
 
 
 EXTENSIONS: dict[str, Strategy] = {
@@ -93,7 +98,7 @@ EXTENSIONS: dict[str, Strategy] = {
 }
 
 
-@both_paths
+@every_path
 @pytest.mark.parametrize("name", EXTENSIONS)
 def test_strategies_of_ones_own(name: str, path: str) -> None:
     same_for_any_number_of_workers(small(), EXTENSIONS[name], PATHS[path])
@@ -121,14 +126,14 @@ def test_dropout() -> None:
     same_for_any_number_of_workers(world(module), scaffold(), MODULE)
 
 
-@both_paths
+@every_path
 def test_dropped_clients(path: str) -> None:
     one = regression(BAD, 7)
     expected = same_for_any_number_of_workers(one, scaffold(lr=0.01), PATHS[path])
     assert sorted(dropped.client for dropped in expected.rounds[0][1]) == [BAD, 7]
 
 
-@both_paths
+@every_path
 def test_nobody_whose_update_can_be_used(path: str) -> None:
     chosen = Chosen((2, BAD))
     data = spoiled(clients(), 2, BAD)
@@ -136,7 +141,7 @@ def test_nobody_whose_update_can_be_used(path: str) -> None:
     same_for_any_number_of_workers(one, fedavg(), PATHS[path])
 
 
-@both_paths
+@every_path
 @pytest.mark.parametrize("cohort", [(), (4,), (4, 0)])
 def test_cohorts_smaller_than_the_number_of_workers(cohort: tuple[int, ...], path: str) -> None:
     one = world(participation=Chosen(cohort))

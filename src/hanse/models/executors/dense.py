@@ -102,7 +102,8 @@ class DenseExecutor:
             with torch.enable_grad():
                 flat = outputs.flatten(0, 1).detach().requires_grad_()
                 losses = per_example(self._loss, flat, y, len(y), exact=False)
-                (down,) = torch.autograd.grad(losses, flat, (weights * scale).view(-1))
+                loss = (losses * (weights * scale).view(-1)).sum()
+                (down,) = torch.autograd.grad(loss, flat)
             losses, down = losses.detach(), down.view_as(outputs)
         return (losses.view_as(weights) * weights).sum(1), down
 

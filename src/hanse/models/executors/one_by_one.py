@@ -48,10 +48,12 @@ class ModuleExecutor:
                 x, y, weights = x[:count], y[:count], weights[:count]
             views = self._views(target[row])
             found = per_example(self._loss, self._forward(x), y, count, exact=True)
-            gradients = self._tuned.gradients(found, weights, views, scale, keep)
+            # A scalar: given weights for a vector, autograd imports sympy to compare shapes.
+            loss = (found * weights).sum()
+            gradients = self._tuned.gradients(loss, views, scale, keep)
             with torch.no_grad():
                 accumulate([views[place] for place in self._tuned.places], gradients, scale, keep)
-                losses[row] = found.detach() @ weights
+                losses[row] = loss.detach()
         return losses
 
     def clear(self) -> None:

@@ -45,12 +45,12 @@ class Tuned(NamedTuple):
     aims: list[_Aim]
 
     def gradients(
-        self, losses: Tensor, weights: Tensor, views: list[Tensor], scale: float, keep: float
+        self, loss: Tensor, views: list[Tensor], scale: float, keep: float
     ) -> list[Tensor]:
         """The gradients at `places`; those of the other layers are added to their `views`."""
         for aim in self.aims:
             aim.target, aim.scale, aim.keep = views[aim.place], scale, keep
-        found = torch.autograd.grad(losses, self.inputs, weights, allow_unused=True)
+        found = torch.autograd.grad(loss, self.inputs, allow_unused=True)
         return [
             torch.zeros_like(parameter) if gradient is None else gradient
             for parameter, gradient in zip(self.inputs, found, strict=True)
