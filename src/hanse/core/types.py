@@ -271,7 +271,7 @@ class Aggregation(Protocol):
         """Server: the partial total of a block of accepted contributions."""
 
     def merge(self, left: Any, right: Any) -> Any:  # noqa: ANN401 - opaque
-        """Two partial totals as one."""
+        """Two partial totals as one; neither is used afterwards."""
 
     def opening(self, total: Any, round_: RoundContext) -> Any:  # noqa: ANN401 - opaque
         """In a simulation: what the later exchanges would reveal; `None` where there are none."""
