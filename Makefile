@@ -21,7 +21,7 @@ PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check -c co
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test slow lint format types layers docs wheel check clean
+.PHONY: help demo test slow lint format types layers docs wheel bench check clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,12 @@ wheel: $(TOOLS) ## build the wheel into dist/, by way of the source distribution
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python scripts/check_wheel.py dist/*.whl
+
+# The peers' environments lie in .venv-peers; the page says what is measured, and how to do less.
+bench: $(TOOLS) ## time Hanse beside other libraries, into docs/performance.md (hours)
+	$(BIN)/python -m benchmarks.simulation.environments --pip-flags='$(PIP_FLAGS)'
+	$(BIN)/python -m benchmarks.simulation --write docs/performance.md
+	$(BIN)/python -m benchmarks.simulation.scaling --write docs/performance.md
 
 check: lint types layers docs test slow wheel ## everything
 

@@ -183,8 +183,8 @@ def _checksum(clients: ClientData) -> str:
     if not isinstance(clients, PackedClients):
         return f"{len(clients)} clients"
     code = zlib.crc32(clients.offsets.tobytes())
-    for name in sorted(clients.fields):
-        code = zlib.crc32(clients.fields[name].contiguous().numpy().tobytes(), code)
+    for name in sorted(clients.fields):  # as they lie in memory: they may fill half of it
+        code = zlib.crc32(np.ascontiguousarray(clients.fields[name].numpy()).data, code)
     return f"{len(clients)} clients, CRC-32 {code:08x}"
 
 

@@ -57,7 +57,6 @@ class DenseExecutor:
             layers.append(_Layer(weight, weight.transpose(1, 2), bias, row))
         return layers
 
-    @torch.no_grad()
     def add_to(
         self, batch: Batch, at: Tensor, target: Tensor, scale: Scalar, keep: Scalar
     ) -> Tensor:

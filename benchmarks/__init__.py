@@ -1,0 +1,1 @@
+"""Measurements: of results, and of speed."""
