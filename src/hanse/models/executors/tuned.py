@@ -21,6 +21,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from hanse.core.types import Scalar
     from hanse.models.task import Task
 
 _FORWARD = "forward"  # what a module calls; set on a layer, it takes the place of its class's
@@ -45,7 +46,7 @@ class Tuned(NamedTuple):
     aims: list[_Aim]
 
     def gradients(
-        self, loss: Tensor, views: list[Tensor], scale: float, keep: float
+        self, loss: Tensor, views: list[Tensor], scale: float, keep: Scalar
     ) -> list[Tensor]:
         """The gradients at `places`; those of the other layers are added to their `views`."""
         for aim in self.aims:
@@ -63,11 +64,22 @@ class _Aim:
     def __init__(self, layer: nn.Linear, place: int, tape: Tensor) -> None:
         self.layer, self.place, self.tape = layer, place, tape
         self.target = layer.weight.detach()  # where the next gradient goes
-        self.scale = self.keep = 1.0
+        self.scale = 1.0
+        self.keep: Scalar = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         outputs: Tensor = _Straight.apply(x, self.tape, self)  # type: ignore[no-untyped-call]
         return outputs if self.layer.bias is None else outputs + self.layer.bias
+
+    def add(self, down: Tensor, x: Tensor) -> None:
+        """`target = keep * target + scale * down' @ x`, in place."""
+        down, x = down.flatten(0, -2).T, x.flatten(0, -2)
+        if isinstance(self.keep, float) and down.dtype == self.target.dtype:
+            self.target.addmm_(down, x, beta=self.keep, alpha=self.scale)
+            return
+        if not (isinstance(self.keep, float) and self.keep == 1.0):
+            self.target.mul_(self.keep)
+        self.target.add_(down @ x.to(down.dtype), alpha=self.scale)
 
 
 class _Straight(torch.autograd.Function):
@@ -83,9 +95,10 @@ class _Straight(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, down: Tensor) -> tuple[Tensor | None, None, None]:  # noqa: ANN401 - torch's
         (x,), aim = ctx.saved_tensors, ctx.aim
-        passed = down @ aim.layer.weight.detach() if ctx.needs_input_grad[0] else None
-        # Behind: the target may be the weight itself.
-        aim.target.addmm_(down.flatten(0, -2).T, x.flatten(0, -2), beta=aim.keep, alpha=aim.scale)
+        passed = None
+        if ctx.needs_input_grad[0]:
+            passed = down @ aim.layer.weight.detach().to(down.dtype)
+        aim.add(down, x)  # behind: the target may be the weight itself
         return passed, None, None
 
 
@@ -97,7 +110,7 @@ def tuned(task: Task) -> Tuned:
     for part in module.modules():
         if type(part) is nn.Conv2d and _is_plain(part):
             setattr(part, _FORWARD, _channels_last(part.forward))
-    tape = torch.zeros((), requires_grad=True)
+    tape = torch.zeros((), requires_grad=True, device=params[0].device)
     aims = [
         _Aim(layer, task.layout.names.index(f"{name}.weight"), tape)
         for name, layer in _large_layers(module, task)
@@ -118,6 +131,12 @@ def _is_plain(part: nn.Module) -> bool:
 
 def _channels_last(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     def run(x: Tensor) -> Tensor:
+        if x.dim() != 4:
+            return forward(x)
+        _, channels, height, width = x.shape
+        if channels == 1:  # both orders are the same memory: only strides tell kernels which it is
+            strides = (height * width, 1, width, 1)
+            return forward(x.contiguous().as_strided(x.shape, strides))
         return forward(x.contiguous(memory_format=torch.channels_last))
 
     return run
