@@ -61,22 +61,26 @@ _REMEMBERED = 500
 
 
 @dataclass(frozen=True, eq=False)
-class _Few:
+class Few:
     """Clients that all have the same few examples: what a trial needs of data."""
 
     fields: dict[str, Tensor]
     size: int
 
     def __len__(self) -> int:
+        """As many as any trial needs."""
         return max(_SIZES)
 
     def name(self, client: int) -> str:
+        """A name."""
         return f"client {client}"
 
     def sizes(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The same for all, [K]."""
         return np.full(len(ids), self.size, np.int64)
 
     def block(self, ids: NDArray[np.int64]) -> Block:
+        """The same examples for all."""
         return Block(self.fields, np.zeros(len(ids), np.int64), self.sizes(ids))
 
 
@@ -97,14 +101,13 @@ def choose_execution(work: Pass, task: Task, x: Tensor, y: Tensor, expected: flo
     """
     probe(task, x[:_SAMPLE], y[:_SAMPLE])
     clients = max(round(min(expected, max(_SIZES))), 1)
-    memory, key = _memory_file(), _key(work, task, x, y, clients)
-    known = _recall(memory).get(key)
+    key = key_of(work, task, x, y, clients, _processor())
+    known = recalled(key)
     if known is not None:
-        with contextlib.suppress(HanseError, TypeError):
-            return Execution(**known)  # type: ignore[arg-type]
+        return known
     with one_thread():
         chosen = _measure(work, task, x, y, clients)
-    _remember(memory, key, chosen)
+    remember(key, chosen)
     return chosen
 
 
@@ -167,14 +170,14 @@ class _Trial:
 
     strategy: Strategy
     task: Task
-    data: _Few
+    data: Few
 
     @classmethod
     def of(cls, work: Pass, task: Task, x: Tensor, y: Tensor) -> _Trial:
         local: LocalTraining = LocalSGD(SGD(_RATE), work)
         if isinstance(work, FullGradient):
             local = FullGradientStep(work)
-        return cls(Strategy(local), task, _Few({"x": x, "y": y}, len(x)))
+        return cls(Strategy(local), task, Few({"x": x, "y": y}, len(x)))
 
     def seconds(self, path: PathName, block: int) -> float:
         """The time of one client in a block of the given size."""
@@ -207,18 +210,21 @@ def _memory_file() -> pathlib.Path:
     return pathlib.Path(home) / "hanse" / "execution.json"
 
 
-def _key(work: Pass, task: Task, x: Tensor, y: Tensor, clients: int) -> str:
+def key_of(
+    work: Pass, task: Task, x: Tensor, y: Tensor, clients: int, machine: str, *more: object
+) -> str:
     """What the choice depends on: the model, the work, the machine, the versions."""
     parts = (
         version("hanse"),
         torch.__version__,
-        _processor(),
+        machine,
         repr(task.module),
         task.layout.shapes,
         getattr(task.loss, "__qualname__", type(task.loss).__name__),
         repr(work),
         (x.shape, x.dtype, y.shape, y.dtype),
         clients,
+        *more,
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -229,6 +235,20 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line
     return platform.processor() or platform.machine()
+
+
+def recalled(key: str) -> Execution | None:
+    """What was chosen before, if it was and can still be meant."""
+    known = _recall(_memory_file()).get(key)
+    if known is not None:
+        with contextlib.suppress(HanseError, TypeError):
+            return Execution(**known)  # type: ignore[arg-type]
+    return None
+
+
+def remember(key: str, chosen: Execution) -> None:
+    """Have the next run of the same kind choose the same."""
+    _remember(_memory_file(), key, chosen)
 
 
 def _recall(path: pathlib.Path) -> dict[str, dict[str, object]]:

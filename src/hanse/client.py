@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -67,7 +66,8 @@ def client_round(
     untouched = broadcast.params._version, broadcast.buffers._version  # noqa: SLF001 - documented
     state = strategy.local.start(broadcast, memories[0], client)
     _check_state(strategy, state, len(client.id))
-    _train(strategy, state, work, len(client.id))
+    for number in range(len(strategy.local.passes)):
+        work.walk(number, state, strategy.local.step)
     everyone = dataclasses.replace(client, facts=work.facts())
 
     own = _own_columns(strategy, broadcast, own, state, work)
@@ -92,15 +92,6 @@ def client_round(
         params=broadcast.params[chosen], buffers=broadcast.buffers[chosen]
     )
     return _through_layers(strategy, broadcast, _select(done, chosen))
-
-
-def _train(strategy: Strategy, state: dict[str, Tensor], work: Work, clients: int) -> None:
-    for number in range(len(strategy.local.passes)):
-        rows, still = state, clients
-        for active, gradient in work.steps(number):
-            if active != still:
-                rows, still = prefix(state, active), active
-            strategy.local.step(MappingProxyType(rows), gradient, number)
 
 
 def _through_layers(strategy: Strategy, broadcast: Broadcast, done: ClientResult) -> ClientResult:
@@ -147,7 +138,7 @@ def _select(done: ClientResult, rows: Tensor) -> ClientResult:
     """The same with some of the clients left."""
     client = done.client
     assert client.facts is not None  # noqa: S101 - training is over, for the type checker
-    index = rows.numpy()
+    index = rows.cpu().numpy()
     update = {k: Vector(v.values[rows], v.scale[rows], v.space) for k, v in done.update.items()}
     return done._replace(
         update=update,

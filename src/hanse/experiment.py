@@ -14,15 +14,17 @@ import torch
 from torch import nn
 
 from hanse.choice import choose_execution, examples_for
+from hanse.core.device import CPU, device_named, placed
 from hanse.core.errors import ConfigError, ModelError, StrategyError
 from hanse.core.rng import derive, generator
 from hanse.data import Federation, PackedClients, select_clients, to_dtype
 from hanse.data.packing import first_row, owner
-from hanse.engines.choice import check_workers, choose_engine
+from hanse.engines.choice import check_room, check_workers, choose_engine
 from hanse.models import Execution, Task, cross_entropy
 from hanse.models.execution import check_execution
 from hanse.round import Population
 from hanse.settings import Setting, setting_named
+from hanse.sizing import Card, choose_on_card
 from hanse.soundness import check
 from hanse.strategy import Strategy
 
@@ -60,6 +62,7 @@ class Experiment:
         checkpoint_every: rounds between checkpoints.
         name: what to call it in reports.
         workers: how many processes train clients; 1: this one. The bits do not depend on it.
+        device: where it is computed: `"cpu"`, or a graphics card: `"cuda"`, `"cuda:1"`.
     """
 
     strategy: Strategy
@@ -78,6 +81,7 @@ class Experiment:
     checkpoint_every: int = 1
     name: str = "experiment"
     workers: int = 1
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, before anything is loaded or written.
@@ -108,6 +112,7 @@ class Experiment:
                     instead=f"a whole number of at least 1, such as {name} = 10",
                 )
         check_workers(self.workers)
+        device_named(self.device, self.workers)
         if (
             isinstance(self.seed, bool)
             or not isinstance(self.seed, int)
@@ -128,6 +133,7 @@ class Prepared:
         experiment: what was asked for.
         task: the model with its columns.
         data: the data in the model's floating-point type.
+        device: where all of a round lies; the task and the data stay in the computer's memory.
         engine: where clients' work is done.
         population: who there is to choose from.
         evaluate_every: rounds between evaluations.
@@ -139,6 +145,7 @@ class Prepared:
     experiment: Experiment
     task: Task
     data: Federation
+    device: torch.device
     engine: InProcess | Processes
     population: Population
     evaluate_every: int
@@ -173,7 +180,10 @@ def prepare(experiment: Experiment) -> Prepared:
     data = to_dtype(experiment.data, task.dtype)
     participation = experiment.participation or setting.participation
     expected = participation.expected(clients)
-    execution = _execution(experiment, task, data, expected)
+    device = device_named(experiment.device)
+    check_room(data.train, device)
+    with placed(device):
+        execution = _execution(experiment, task.on(device), data, expected, device)
     _check_labels(task, data)
     population = Population(
         clients, participation, setting.name, experiment.seed, experiment.rounds
@@ -183,7 +193,10 @@ def prepare(experiment: Experiment) -> Prepared:
         experiment=experiment,
         task=task,
         data=data,
-        engine=choose_engine(experiment.workers, experiment.strategy, task, data.train, execution),
+        device=device,
+        engine=choose_engine(
+            experiment.workers, experiment.strategy, task, data.train, execution, device
+        ),
         population=population,
         evaluate_every=experiment.evaluate_every or setting.evaluate_every,
         evaluated={
@@ -312,18 +325,25 @@ def _check_signature(model: Callable[[], nn.Module]) -> None:
         ) from error
 
 
-def _sample(data: Federation, examples: int) -> tuple[Tensor, Tensor]:
+def _sample(data: Federation, examples: int, device: torch.device = CPU) -> tuple[Tensor, Tensor]:
     """Some examples of the first few clients."""
-    first = select_clients(data.train, np.arange(min(len(data.train), _SAMPLE)))
-    return first.fields["x"][:examples], first.fields["y"][:examples]
+    with torch.device("cpu"):  # whatever makes them
+        first = select_clients(data.train, np.arange(min(len(data.train), _SAMPLE)))
+    return first.fields["x"][:examples].to(device), first.fields["y"][:examples].to(device)
 
 
-def _execution(experiment: Experiment, task: Task, data: Federation, expected: float) -> Execution:
-    work = experiment.strategy.local.passes[0]
-    if experiment.execution is None:
-        return choose_execution(work, task, *_sample(data, examples_for(work)), expected)
-    check_execution(experiment.execution, task, *_sample(data, _SAMPLE))
-    return experiment.execution
+def _execution(
+    experiment: Experiment, task: Task, data: Federation, expected: float, device: torch.device
+) -> Execution:
+    strategy = experiment.strategy
+    work = strategy.local.passes[0]
+    if experiment.execution is not None:
+        check_execution(experiment.execution, task, *_sample(data, _SAMPLE, device))
+        return experiment.execution
+    sample = _sample(data, examples_for(work), device)
+    if device.type == "cpu":
+        return choose_execution(work, task, *sample, expected)
+    return choose_on_card(strategy, task, *sample, expected, Card(device))
 
 
 def _check_labels(task: Task, data: Federation) -> None:

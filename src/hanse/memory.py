@@ -42,6 +42,16 @@ class ClientMemory:
             for number, slot in enumerate(initial)
         )
 
+    def on(self, device: torch.device) -> ClientMemory:
+        """The same memories on a device."""
+        moved = {
+            client: tuple(
+                {name: value.to(device) for name, value in slot.items()} for slot in slots
+            )
+            for client, slots in self.rows.items()
+        }
+        return ClientMemory(moved)
+
     def accept(self, accepted: list[tuple[NDArray[np.int64], Slots]]) -> ClientMemory:
         """A new store in which these clients (ids, and their memories by row) remember anew."""
         if not any(slot for _, slots in accepted for slot in slots):

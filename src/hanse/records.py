@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from hanse.core.device import described
 from hanse.data import PackedClients, label_counts
 
 if TYPE_CHECKING:
@@ -45,7 +46,13 @@ def about(prepared: Prepared) -> dict[str, Any]:
         "strategy_repr": repr(experiment.strategy),
         "setting": {"name": prepared.population.setting, "set": list(prepared.chosen)},
         "participation": repr(prepared.population.participation),
-        "engine": {"path": execution.path, "block": execution.block, "why": execution.why},
+        "engine": {
+            "path": execution.path,
+            "block": execution.block,
+            "why": execution.why,
+            "precision": execution.precision,
+            "device": described(prepared.device),
+        },
         "rounds": experiment.rounds,
         "parameters": task.layout.size,
         "buffers": task.buffers.size,
@@ -74,7 +81,8 @@ def fingerprint(prepared: Prepared) -> dict[str, Any]:
         "parameters": [list(task.layout.names), task.layout.size, task.layout.shared],
         "buffers": [list(task.buffers.names), task.buffers.size, task.buffers.shared],
         "dtype": str(task.dtype),
-        "execution": [execution.path, execution.block],
+        "execution": [execution.path, execution.block, execution.precision],
+        "device": prepared.device.type,
         "training data": _checksum(prepared.data.train),
         "test data": [
             None if held is None else _checksum(held)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
+from hanse.core.device import CPU, placed
 from hanse.core.errors import StrategyError
 from hanse.core.rng import derive
 from hanse.core.types import Broadcast, RoundContext
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FederationState:
-    """All that a run carries from one round to the next.
+    """All that a run carries from one round to the next, where the run computes.
 
     Attributes:
         round: the number of rounds done.
@@ -45,8 +46,8 @@ class FederationState:
         optimizer: the server optimiser's state.
         direction: `[S]`, the last round's mean update, to measure drift against.
         clients: what clients remember.
-        first_loss: 0-d, the first loss, to tell divergence by; 0 before it.
-        exploded: 0-d, how many times in a row the loss has been far above it.
+        first_loss: 0-d, the first loss, to tell divergence by; 0 before it. On the processor.
+        exploded: 0-d, how many times in a row the loss has been far above it. On the processor.
     """
 
     round: int
@@ -58,6 +59,24 @@ class FederationState:
     clients: ClientMemory
     first_loss: Tensor
     exploded: Tensor
+
+    def on(self, device: torch.device) -> FederationState:
+        """The same state on a device."""
+        if self.params.device == device:
+            return self
+        return dataclasses.replace(
+            self,
+            params=self.params.to(device),
+            buffers=self.buffers.to(device),
+            layers=tuple(_on(device, layer) for layer in self.layers),
+            optimizer=_on(device, self.optimizer),
+            direction=self.direction.to(device),
+            clients=self.clients.on(device),
+        )
+
+
+def _on(device: torch.device, state: State) -> State:
+    return {name: value.to(device) for name, value in state.items()}
 
 
 class RoundResult(NamedTuple):
@@ -126,16 +145,19 @@ class Population:
         return self.participation.select(self.clients, key)
 
 
-def initial_state(strategy: Strategy, task: Task) -> FederationState:
+def initial_state(strategy: Strategy, task: Task, device: torch.device = CPU) -> FederationState:
     """The state before round 1."""
-    params, buffers = task.initial()
+    params, buffers = (value.to(device) for value in task.initial())
     layout = task.layout
+    with placed(device):
+        layers = tuple(layer.init_server(layout, params.dtype) for layer in strategy.onion)
+        optimizer = strategy.server.init(layout.shared, params.dtype)
     return FederationState(
         round=0,
         params=params,
         buffers=buffers,
-        layers=tuple(layer.init_server(layout, params.dtype) for layer in strategy.onion),
-        optimizer=strategy.server.init(layout.shared, params.dtype),
+        layers=layers,
+        optimizer=optimizer,
         direction=params.new_zeros(layout.shared),
         clients=ClientMemory(),
         first_loss=torch.tensor(0.0, dtype=torch.float64),
@@ -146,7 +168,14 @@ def initial_state(strategy: Strategy, task: Task) -> FederationState:
 def run_round(
     state: FederationState, engine: Engine, population: Population, layout: ParameterLayout
 ) -> tuple[FederationState, RoundResult]:
-    """One round; the given state is left as it is."""
+    """One round, where the state lies; the given state is left as it is."""
+    with placed(state.params.device):
+        return _round(state, engine, population, layout)
+
+
+def _round(
+    state: FederationState, engine: Engine, population: Population, layout: ParameterLayout
+) -> tuple[FederationState, RoundResult]:
     strategy, number = engine.strategy, state.round + 1
     key = derive(population.seed, "round", number)
     cohort = population.cohort(number)

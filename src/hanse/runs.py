@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hanse.round import FederationState
 
 _MODEL = "model.safetensors"
+_EXECUTION = ("path", "block", "why", "precision")
 
 
 def run(experiment: Experiment, directory: str | Path, *, baselines: bool = False) -> RunDirectory:
@@ -79,7 +80,7 @@ def as_begun(run: RunDirectory, experiment: Experiment) -> Experiment:
     if experiment.execution is not None:
         return experiment
     engine = run.about()["engine"]
-    execution = Execution(engine["path"], engine["block"], engine["why"])
+    execution = Execution(**{name: engine[name] for name in _EXECUTION if name in engine})
     return dataclasses.replace(experiment, execution=execution)
 
 

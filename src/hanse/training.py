@@ -35,7 +35,7 @@ class Round:
     """A round that is done; round 0 is the model before training.
 
     Attributes:
-        state: all that the next round needs.
+        state: all that the next round needs, on the experiment's device.
         result: what the round was; `None` for round 0.
         evaluations: by split (`"test"`, `"unseen"`), where the round was evaluated.
         seconds: the time it took, evaluation included.
@@ -59,7 +59,7 @@ class Round:
         return None if self.result is None else train_loss(self.result)
 
     def model(self) -> nn.Module:
-        """The global model, as a new module."""
+        """The global model, as a new module in the computer's memory."""
         return self.prepared.task.with_values(self.state.params, self.state.buffers)
 
 
@@ -88,8 +88,10 @@ def rounds(
 
 def _rounds(prepared: Prepared, state: FederationState | None) -> Iterator[Round]:
     experiment = prepared.experiment
-    if state is None:
-        state = initial_state(experiment.strategy, prepared.task)
+    if state is not None:
+        state = state.on(prepared.device)
+    else:
+        state = initial_state(experiment.strategy, prepared.task, prepared.device)
         began = time.perf_counter()
         with one_thread():
             evaluations = evaluate_all(prepared, state)
@@ -157,8 +159,8 @@ def _watched(
         _stop(state, strategy, f"{found}, {_PATIENCE} times in a row")
     return dataclasses.replace(
         state,
-        first_loss=torch.tensor(first, dtype=torch.float64),
-        exploded=torch.tensor(exploded),
+        first_loss=torch.tensor(first, dtype=torch.float64, device="cpu"),
+        exploded=torch.tensor(exploded, device="cpu"),
     )
 
 

@@ -197,3 +197,57 @@ def test_a_worker_stopped_while_it_says_something_is_no_harm() -> None:
     with forked(one, fedavg(), VMAP, 2) as engine:
         assert run(engine, one, 40, begin) == expected
         threads[-1].join()
+
+
+def test_without_files_for_processes_deaths_are_noticed_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("os.pidfd_open")
+    one = everyone()
+    strategy = fedavg().then(Deadly(folder, client=17, times=2))
+    with forked(one, strategy, MODULE, 2) as engine:
+        assert run(engine, one) == here(one, strategy, MODULE)
+    assert len(list(folder.iterdir())) == 2
+
+
+@dataclass(frozen=True)
+class Lingering(Layer):
+    """Starts a thread that a process waits for before it ends."""
+
+    parent: int
+
+    def on_client(
+        self, update: Update, broadcast: Broadcast, memory: Memory, client: ClientContext
+    ) -> tuple[Update, Memory]:
+        if os.getpid() != self.parent:
+            threading.Thread(target=time.sleep, args=(1000,)).start()
+        return update, memory
+
+
+def test_a_worker_that_does_not_want_to_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hanse.engines.pool._PATIENCE", 0.1)
+    one = world()
+    with forked(one, fedavg().then(Lingering(os.getpid())), MODULE, 2) as engine:
+        run(engine, one)
+        assert len(pids()) == 2
+
+
+def test_a_fork_of_the_users_own_leaves_the_workers_alone_and_starts_its_own() -> None:
+    one = world()
+    expected = here(one, scaffold(), MODULE)
+    with forked(one, scaffold(), MODULE, 2) as engine:
+        run(engine, one)
+        workers = pids()
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                engine.close()
+                code = 0 if run(engine, one) == expected else 2
+                engine.close()
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert pids() == workers
+        assert run(engine, one) == expected
+        assert pids() == workers

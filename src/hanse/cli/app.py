@@ -28,19 +28,22 @@ def app() -> None:
 )
 @click.option("--seeds", type=click.IntRange(1), help="Run with so many seeds, and average.")
 @click.option("--workers", type=click.IntRange(1), help="Train in so many processes.")
+@click.option("--device", help="Where to compute: cpu, cuda, cuda:1.")
 def run(
     file: Path,
     overrides: tuple[str, ...],
     out: Path | None,
     seeds: int | None,
     workers: int | None,
+    device: str | None,
     *,
     baselines: bool,
 ) -> None:
     """Run the experiment that FILE describes."""
     from hanse.cli.running import run_file
 
-    changes = [*overrides, *([] if workers is None else [f"run.workers={workers}"])]
+    given = {"workers": workers, "device": device}
+    changes = [*overrides, *(f"run.{k}={v}" for k, v in given.items() if v is not None)]
     run_file(file, changes, out, seeds, baselines=baselines)
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hanse.config import ExperimentFile, read_experiment, with_overrides
+from hanse.core.device import described
 from hanse.core.errors import DivergenceError, HanseError, RunError
 from hanse.evaluation import spread
 from hanse.experiment import Prepared, prepare
@@ -169,6 +170,8 @@ def _introduce(console: Console, prepared: Prepared) -> None:
     )
     console.print(
         f"gradients: {execution.path}, blocks of {execution.block} ({execution.why})"
+        + (f", on {described(prepared.device)}" * (prepared.device.type != "cpu"))
+        + (", in bfloat16" * (execution.precision == "bfloat16"))
         + (f", in {prepared.experiment.workers} processes" * (prepared.experiment.workers > 1)),
         style="dim",
         markup=False,

@@ -311,10 +311,11 @@ def _run_options(
     execution: Execution | None = None,
     checkpoint_every: int = 1,
     workers: int = 1,
+    device: str = "cpu",
 ) -> None:
     """The keys of `[run]`, with their types and defaults; only its signature is used."""
     del rounds, seed, setting, participation, evaluate_every, evaluation_clients
-    del execution, checkpoint_every, workers
+    del execution, checkpoint_every, workers, device
 
 
 def _named(table: Mapping[str, Any], section: str, key: str) -> tuple[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ Shapes: K clients of a block, P columns of the parameter vector, S of them share
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -70,7 +70,7 @@ class Vector(NamedTuple):
 
 def vector(values: Tensor) -> Vector:
     """Rows `[K, m]` as they are, with scale one."""
-    return Vector(values, torch.ones(len(values), dtype=values.dtype))
+    return Vector(values, torch.ones(len(values), dtype=values.dtype, device=values.device))
 
 
 Update = Mapping[str, Vector]
@@ -293,6 +293,10 @@ class ServerOptimizer(Protocol):
         """New parameters and state; `delta` points where the clients went."""
 
 
+Step = Callable[[Mapping[str, Tensor], Gradient, int], None]
+"""`LocalTraining.step`: the state's rows, the gradient of their batches, the number of the pass."""
+
+
 class Work(Protocol):
     """The engine's side of a client's round: batches in, facts out."""
 
@@ -300,8 +304,14 @@ class Work(Protocol):
     def buffers(self) -> Tensor:
         """`[K, b]`: the model's buffers, as training leaves them."""
 
-    def steps(self, pass_number: int) -> Iterator[tuple[int, Gradient]]:
-        """For each step of a pass: how many leading clients still train, and their gradient."""
+    def walk(self, pass_number: int, state: dict[str, Tensor], step: Step) -> None:
+        """Take all steps of a pass; each is given the rows of the clients that still train.
+
+        Args:
+            pass_number: of `LocalTraining.passes`.
+            state: as `LocalTraining.start` made it; changed in place.
+            step: `LocalTraining.step`.
+        """
 
     def facts(self) -> Facts:
         """What is known once the passes are done."""

@@ -223,7 +223,7 @@ class Plan:
         # A batch of all examples needs no shuffle: each of its epochs is the same batch.
         full = isinstance(self.pass_, FullGradient)
         for t in range(len(self)):
-            active = self._actives[t]
+            active = self.actives[t]
             sizes = self.sizes[:active]
             first = t * self.width if full else 0
             counts = np.minimum(sizes - first, self.width)
@@ -233,7 +233,7 @@ class Plan:
     def _epochs(self) -> Iterator[Batch]:
         for first, table in self._tables():
             for t in range(len(table.counts)):
-                active = self._actives[first + t]
+                active = self.actives[first + t]
                 longest = int(table.counts[t, :active].max())
                 yield Batch(
                     active,
@@ -253,7 +253,7 @@ class Plan:
             return
         first = 0
         while first < len(self):
-            active = self._actives[first]
+            active = self.actives[first]
             together = min(max(_PLANNED // (active * self.width), 1), len(self) - first)
             yield first, self._some_steps(first, together, active)
             first += together
@@ -308,7 +308,7 @@ class Plan:
             yield self._batch(rows, counts, counts)
 
     @cached_property
-    def _actives(self) -> list[int]:
+    def actives(self) -> list[int]:
         """How many clients take part in each step."""
         done = np.searchsorted(self.steps[::-1], np.arange(len(self)), side="right")
         actives: list[int] = (len(self.steps) - done).tolist()

@@ -44,6 +44,11 @@ class Ahead:
         self._loading: deque[Future[Loaded]] = deque()
         self._ready: Loaded | None = None
 
+    @property
+    def able(self) -> bool:
+        """Whether anything may be loaded ahead, as far as is known."""
+        return self._able
+
     def __len__(self) -> int:
         """How many clients there are."""
         return len(self._data)
@@ -84,12 +89,20 @@ class Ahead:
             if np.array_equal(self._ready[0], ids):
                 return
         self._ready = None
+        if self._able and not self._tried:
+            self._try(ids)
+            return
+        self._ready = ids, self._data.block(ids)
+        if loading is not None and loading.exception() is not None:
+            self._able = False
+
+    def _try(self, ids: Ids) -> None:
+        """The first block, and then those asked for meanwhile, if they may be loaded ahead."""
         before = torch.get_rng_state()
         self._ready = ids, self._data.block(ids)
         unmoved = torch.equal(before, torch.get_rng_state())
-        failed = loading is not None and loading.exception() is not None
         with self._lock:
-            self._able, self._tried = self._able and unmoved and not failed, True
+            self._able, self._tried = unmoved, True
             while self._asked:
                 asked = self._asked.popleft()
                 if self._able:

@@ -24,7 +24,7 @@ class TensorPlace(NamedTuple):
     at: int
     dtype: torch.dtype
     stored: tuple[int, ...]  # the shape as stored, dimensions in the order of their strides
-    order: tuple[int, ...]  # which dimension of the tensor each stored one is
+    order: tuple[int, ...] | None  # which dimension of the tensor each stored one is, if it differs
     shape: tuple[int, ...]
 
 
@@ -73,25 +73,27 @@ class Arena:
         It comes back with the same strides, except that gaps are closed: kernels are chosen by
         strides, and with them the last bits.
         """
-        order = tuple(np.argsort([-stride for stride in tensor.stride()], kind="stable").tolist())
-        values = tensor.detach()
-        for dimension in range(values.dim()):  # what is repeated is stored once
-            if values.stride(dimension) == 0:
-                values = values.narrow(dimension, 0, min(1, values.shape[dimension]))
-        values = values.permute(order)
+        values, order = tensor.detach(), None
+        if not values.is_contiguous():
+            order = tuple(
+                np.argsort([-stride for stride in tensor.stride()], kind="stable").tolist()
+            )
+            for dimension in range(values.dim()):  # what is repeated is stored once
+                if values.stride(dimension) == 0:
+                    values = values.narrow(dimension, 0, min(1, values.shape[dimension]))
+            values = values.permute(order)
         at = -(-at // _LINE) * _LINE
         place = TensorPlace(at, tensor.dtype, tuple(values.shape), order, tuple(tensor.shape))
-        end = at + values.numel() * values.element_size()
         if values.numel():
             self._tensor(at, tensor.dtype, values.numel()).view(values.shape).copy_(values)
-        return place, end
+        return place, at + values.nbytes
 
     def tensor(self, place: TensorPlace) -> Tensor:
         """A view of a tensor."""
-        count = math.prod(place.stored)
-        flat = self._tensor(place.at, place.dtype, count)
-        values = flat.view(place.stored).permute(tuple(np.argsort(place.order)))
-        return values.expand(place.shape)
+        values = self._tensor(place.at, place.dtype, math.prod(place.stored)).view(place.stored)
+        if place.order is None:
+            return values
+        return values.permute(tuple(np.argsort(place.order).tolist())).expand(place.shape)
 
     def put_array(self, array: NDArray[Any], at: int) -> tuple[ArrayPlace, int]:
         """Write an array's values behind `at`; its place, and where they end."""

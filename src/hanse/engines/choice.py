@@ -6,9 +6,14 @@ import os
 import platform
 from typing import TYPE_CHECKING
 
-from hanse.core.errors import ConfigError
+import torch
+
+from hanse.core.device import CPU
+from hanse.core.errors import ConfigError, DataError
 from hanse.data import PackedClients
+from hanse.engines.capture import CudaCapture
 from hanse.engines.in_process import InProcess
+from hanse.engines.on_device import TRAINED_ON, Place
 from hanse.engines.processes import Processes
 
 if TYPE_CHECKING:
@@ -38,14 +43,45 @@ def check_workers(workers: object) -> None:
         )
 
 
+def check_room(data: ClientData, device: torch.device) -> None:
+    """Refuse clients in memory whose examples do not fit on a card.
+
+    Raises:
+        DataError: there is less room than they take.
+    """
+    if device.type == "cpu" or not isinstance(data, PackedClients):
+        return
+    fields = [field for name, field in data.fields.items() if name in TRAINED_ON]
+    needed = sum(field.numel() * field.element_size() for field in fields)
+    free, _ = torch.cuda.mem_get_info(device)
+    if needed > free:
+        raise DataError(
+            f"clients' examples of {_gigabytes(needed)}, for a card with {_gigabytes(free)} free",
+            why="what clients train on stays on the card",
+            instead="LazyClients, whose examples come block by block; a smaller type of numbers; "
+            'or device = "cpu"',
+        )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"
+
+
 def choose_engine(
-    workers: int, strategy: Strategy, task: Task, data: ClientData, execution: Execution
+    workers: int,
+    strategy: Strategy,
+    task: Task,
+    data: ClientData,
+    execution: Execution,
+    device: torch.device = CPU,
 ) -> InProcess | Processes:
-    """This process for one worker, else so many forks of it.
+    """This process for one worker, with its card if a device is one, else so many forks of it.
 
     Raises:
         ConfigError: forks could not use the device that the model or the data are on.
     """
+    if device.type == "cuda":
+        return InProcess(strategy, task, data, execution, Place(device, CudaCapture(device)))
     if workers == 1:
         return InProcess(strategy, task, data, execution)
     tensors = list(task.module.state_dict().values())

@@ -71,6 +71,10 @@ class Cohort:
         """The places of a span."""
         return _part(number, self.block << self.level, len(self.ids))
 
+    def members(self, span: int) -> Int64s:
+        """The clients of a span."""
+        return self.ids[self.span(span)]
+
     def blocks(self, span: int) -> Iterator[tuple[int, slice]]:
         """The number and the places of each block of a span."""
         first = span << self.level

@@ -78,12 +78,12 @@ class Dispatch:
         """
         slot = worker.seat.slots[notice.slot]
         found = read(slot, notice.place, copy=True)
+        worker.spans.popleft()
         if notice.kind == FAILED:
             error = failures.received(found)
             who = self._clients(notice.span)
             error.add_note(f"In the worker process that trained {who}:\n\n{found.trace}")
             raise error
-        worker.spans.popleft()
         self.left -= 1
         result: SpanResult = found
         return result
@@ -110,7 +110,7 @@ class Dispatch:
             )
 
     def _clients(self, span: int) -> str:
-        ids = self._cohort.ids[self._cohort.span(span)]
+        ids = self._cohort.members(span)
         names = [repr(self._name(int(client))) for client in ids[:_NAMED]]
         more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
         return f"client{'s' * (len(ids) > 1)} {', '.join(names)}{more}"

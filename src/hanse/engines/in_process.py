@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hanse.data import PackedClients
 from hanse.engines.ahead import Ahead
 from hanse.engines.cohort import Cohort
 from hanse.engines.collected import Collected, Collection
 from hanse.engines.measurement import unit
+from hanse.engines.on_device import OnDevice, OnHost
 from hanse.engines.span import Assignment, Trainer
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from hanse.core.types import Broadcast
     from hanse.data.federation import ClientData
+    from hanse.engines.on_device import Place
     from hanse.memory import ClientMemory
     from hanse.models.execution import Execution
     from hanse.models.task import Task
@@ -39,12 +42,15 @@ class InProcess:
         task: the model and its loss.
         data: the clients that train.
         execution: the path and the block size.
+        place: where clients train, if not on the computer's processor; the broadcast, the memories
+            and what is collected lie there as well.
     """
 
     strategy: Strategy
     task: Task
     data: ClientData
     execution: Execution
+    place: Place | None = None
     _next: list[tuple[Ids, Cohort]] = field(default_factory=list, init=False, repr=False)
 
     def collect(
@@ -73,7 +79,7 @@ class InProcess:
         collection = Collection(self.strategy.aggregation, chosen)
         try:
             for span in range(chosen.spans):
-                self._ahead.take(chosen.ids[chosen.span(span)])
+                self._ahead.take(chosen.members(span))
                 self._load_after(span, chosen, upcoming)
                 result = self._trainer.train(
                     assignment, span, lambda places: memory.recall(chosen.ids[places], initial)
@@ -84,20 +90,22 @@ class InProcess:
         return collection.collected(broadcast.round)
 
     def close(self) -> None:
-        """Forget what was loaded for a round that will not come."""
+        """Forget what was loaded for a round that will not come, and what lies on a device."""
         self._ahead.close()
         self._next.clear()
+        if self.place is not None:
+            self.__dict__.pop("_trainer", None)
 
     def _sorted(self, cohort: Ids) -> Cohort:
         """The cohort, longest first; to know the sizes again may take loading again."""
         for ids, known in self._next:
             if np.array_equal(ids, cohort):
                 return known
-        return Cohort.of(self.data, cohort, self.execution.block)
+        return Cohort.of(self._source, cohort, self.execution.block)
 
     def _load_after(self, span: int, chosen: Cohort, upcoming: Callable[[], Ids] | None) -> None:
         if span + 1 < chosen.spans:
-            self._ahead.start(lambda: chosen.ids[chosen.span(span + 1)])
+            self._ahead.start(lambda: chosen.members(span + 1))
         elif upcoming is not None:
             self._next.clear()
             self._ahead.start(lambda: self._first_of(upcoming()))
@@ -105,14 +113,23 @@ class InProcess:
     def _first_of(self, cohort: Ids) -> Ids:
         if not len(cohort):
             return cohort
-        known = Cohort.of(self.data, cohort, self.execution.block)
+        known = Cohort.of(self._source, cohort, self.execution.block)
         self._next.append((cohort, known))
-        return known.ids[known.span(0)]
+        return known.members(0)
+
+    @cached_property
+    def _source(self) -> ClientData:
+        elsewhere = self.place is not None and not isinstance(self.data, PackedClients)
+        return OnHost(self.data) if elsewhere else self.data
 
     @cached_property
     def _ahead(self) -> Ahead:
-        return Ahead(self.data)
+        return Ahead(self._source)
 
     @cached_property
     def _trainer(self) -> Trainer:
-        return Trainer(self.task, self._ahead, self.execution, self.strategy)
+        if self.place is None:
+            return Trainer(self.task, self._ahead, self.execution, self.strategy)
+        keep = isinstance(self.data, PackedClients)
+        data = OnDevice(self._ahead, self.place.device, keep=keep)
+        return Trainer(self.task, data, self.execution, self.strategy, self.place)

@@ -50,20 +50,20 @@ def measure(result: ClientResult, direction: Tensor | None) -> tuple[ClientFacts
     """
     delta, everyone = result.trained["delta"].values, result.everyone
     assert everyone.facts is not None  # noqa: S101 - client_round's promise, for the type checker
-    found, finite = result.norm.numpy(), result.finite.numpy()
+    found, finite = result.norm.cpu().numpy(), result.finite.cpu().numpy()
     inverse = np.divide(1, found, out=np.zeros_like(found), where=found > 0)
     norms, cosines = (np.full(len(everyone.id), np.nan) for _ in range(2))
     norms[finite] = found
     if direction is not None:
-        cosines[finite] = (delta @ direction).numpy() * inverse
+        cosines[finite] = (delta @ direction).cpu().numpy() * inverse
     facts = ClientFacts(
         everyone.id,
-        everyone.examples.numpy().astype(np.int64),
-        everyone.facts.loss.double().numpy(),
+        everyone.examples.cpu().numpy().astype(np.int64),
+        everyone.facts.loss.double().cpu().numpy(),
         norms,
         cosines,
     )
-    return facts, torch.from_numpy(inverse) @ delta
+    return facts, torch.from_numpy(inverse).to(delta.device) @ delta
 
 
 def joined(parts: Sequence[ClientFacts]) -> ClientFacts:

@@ -45,50 +45,77 @@ def write(value: object, arena: Arena, at: int = 0) -> Place:
     target = io.BytesIO()
     pickler = _Pickler(target, arena, at)
     pickler.dump(value)
-    head = target.getvalue()
+    head = pickle.dumps(pickler.places, _PROTOCOL) + target.getvalue()
     arena.put_bytes(head, pickler.end)
     return Place(pickler.end, len(head))
 
 
 def read(arena: Arena, place: Place, *, copy: bool) -> Any:  # noqa: ANN401 - whatever was written
     """Read a value; unless it is copied, its tensors are views that the next writing changes."""
-    return _Unpickler(io.BytesIO(arena.bytes(*place)), arena, copy=copy).load()
+    source = io.BytesIO(arena.bytes(*place))
+    places = pickle.load(source)  # noqa: S301 - see above
+    return _Unpickler(source, arena, places, copy=copy).load()
 
 
 class _Pickler(pickle.Pickler):
-    """Puts tensors and arrays into an arena, each once however often it is met."""
+    """Puts tensors and arrays into an arena, each once however often it is met.
+
+    In their stead the pickle holds numbers of their places, which are pickled apart: this class is
+    asked about every object that is pickled, and each part of a place would be one.
+    """
 
     def __init__(self, target: io.BytesIO, arena: Arena, at: int) -> None:
         super().__init__(target, _PROTOCOL)
         self.end = at
+        self.places: list[TensorPlace | ArrayPlace] = []
         self._arena = arena
-        self._known: dict[int, tuple[object, TensorPlace | ArrayPlace]] = {}
+        self._known: dict[int, tuple[object, int]] = {}
 
-    def persistent_id(self, obj: object) -> TensorPlace | ArrayPlace | None:
+    def persistent_id(self, obj: object) -> int | None:
+        kind = type(obj)
+        if kind is not torch.Tensor and kind is not np.ndarray:
+            return None
         known = self._known.get(id(obj))
         if known is not None:
             return known[1]
-        place: TensorPlace | ArrayPlace
-        if type(obj) is torch.Tensor and obj.layout is torch.strided and obj.is_cpu:
-            place, self.end = self._arena.put_tensor(obj, self.end)
-        elif type(obj) is np.ndarray and not obj.dtype.hasobject:
-            place, self.end = self._arena.put_array(obj, self.end)
-        else:
+        place = self._put(obj)
+        if place is None:
             return None
-        self._known[id(obj)] = obj, place  # kept, so that no other object gets its id
+        self._known[id(obj)] = obj, len(self.places)  # kept, so that no other gets its id
+        self.places.append(place)
+        return len(self.places) - 1
+
+    def _put(self, obj: object) -> TensorPlace | ArrayPlace | None:
+        place: TensorPlace | ArrayPlace
+        if isinstance(obj, torch.Tensor):
+            if obj.layout is not torch.strided or not obj.is_cpu:
+                return None
+            place, self.end = self._arena.put_tensor(obj, self.end)
+            return place
+        if not isinstance(obj, np.ndarray) or obj.dtype.hasobject:
+            return None
+        place, self.end = self._arena.put_array(obj, self.end)
         return place
 
 
 class _Unpickler(pickle.Unpickler):
     """Takes tensors and arrays from an arena."""
 
-    def __init__(self, source: io.BytesIO, arena: Arena, *, copy: bool) -> None:
+    def __init__(
+        self,
+        source: io.BytesIO,
+        arena: Arena,
+        places: list[TensorPlace | ArrayPlace],
+        *,
+        copy: bool,
+    ) -> None:
         super().__init__(source)
-        self._arena, self._copy = arena, copy
+        self._arena, self._places, self._copy = arena, places, copy
 
-    def persistent_load(self, pid: TensorPlace | ArrayPlace) -> object:
-        if isinstance(pid, TensorPlace):
-            tensor = self._arena.tensor(pid)
+    def persistent_load(self, pid: int) -> object:
+        place = self._places[pid]
+        if isinstance(place, TensorPlace):
+            tensor = self._arena.tensor(place)
             return tensor.clone() if self._copy else tensor
-        array = self._arena.array(pid)
+        array = self._arena.array(place)
         return array.copy() if self._copy else array

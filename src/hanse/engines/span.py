@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 from hanse.aggregation import Tree
 from hanse.client import client_round
+from hanse.core.device import CPU, generators
 from hanse.core.rng import derive
 from hanse.core.types import ClientContext
+from hanse.engines.graphs import Graphs
 from hanse.engines.measurement import ClientFacts, joined, measure
+from hanse.engines.on_device import DeviceWork
 from hanse.engines.work import BlockWork, SpanPlans
 from hanse.memory import initial_memory
 from hanse.models.executors import EXECUTORS
+from hanse.models.gradient import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from hanse.core.types import Broadcast
     from hanse.data.federation import ClientData
     from hanse.engines.cohort import Cohort
+    from hanse.engines.on_device import Place
     from hanse.memory import Slots
     from hanse.models.execution import Execution
     from hanse.models.task import Task
@@ -75,12 +80,30 @@ class Trainer:
     """Trains spans of clients on this process's own copy of the model."""
 
     def __init__(
-        self, task: Task, data: ClientData, execution: Execution, strategy: Strategy
+        self,
+        task: Task,
+        data: ClientData,
+        execution: Execution,
+        strategy: Strategy,
+        place: Place | None = None,
     ) -> None:
-        """Prepare the executor of the chosen path."""
+        """Prepare the executor of the chosen path.
+
+        Args:
+            task: the model.
+            data: the clients, whose blocks lie where the training takes place.
+            execution: the path, and the size of a block.
+            strategy: what is done.
+            place: where, if not on the computer's processor.
+        """
         self.strategy = strategy
-        self._task, self._data = task, data
-        self._executor = EXECUTORS[execution.path](task)
+        self._device = CPU if place is None else place.device
+        self._task, self._data = task.on(self._device), data
+        terms = Terms(execution.precision, waits=place is None)
+        self._executor = EXECUTORS[execution.path](self._task, terms)
+        self._place, self._graphs = place, None
+        if place is not None and place.capture is not None and execution.path != "module":
+            self._graphs = Graphs(self._executor, place.capture, execution.block, place.device)
 
     def initial(self, broadcast: Broadcast) -> Slots:
         """What a client remembers before its first round."""
@@ -98,7 +121,8 @@ class Trainer:
         """
         aggregation, facts, memory = self.strategy.aggregation, [], []
         tree = part_tree(aggregation.merge)
-        with torch.random.fork_rng(devices=[]):  # a module's dropout must not move the user's
+        # A module's dropout must not move the user's generators.
+        with torch.random.fork_rng(generators(self._device)):
             for number, result in self._blocks(assignment, span, recall):
                 measured, units = measure(result, assignment.direction)
                 facts.append(measured)
@@ -116,7 +140,7 @@ class Trainer:
         places = cohort.span(span)
         ids, sizes = cohort.ids[places], cohort.sizes[places]
         keys = derive(broadcast.round.key, ids)
-        examples = torch.from_numpy(sizes).to(broadcast.params.dtype)
+        examples = torch.from_numpy(sizes).to(broadcast.params)
         plans = SpanPlans(
             self.strategy.local.passes, self._data.block(ids), keys, broadcast.params.dtype
         )
@@ -130,9 +154,16 @@ class Trainer:
                 examples=examples[rows],
             )
             buffers = broadcast.buffers.new_empty(len(client.id), self._task.buffers.size)
-            work = BlockWork(self._executor, plans, rows, client, buffers)
+            work = self._work(plans, rows, client, buffers)
             yield number, client_round(self.strategy, broadcast, recall(block), client, work)
             self._executor.clear()
+
+    def _work(
+        self, plans: SpanPlans, rows: slice, client: ClientContext, buffers: Tensor
+    ) -> BlockWork:
+        if self._place is None:
+            return BlockWork(self._executor, plans, rows, client, buffers)
+        return DeviceWork(self._executor, plans, rows, client, buffers, self._graphs)
 
 
 def part_tree(merge: Callable[[Any, Any], Any]) -> Tree[Part]:

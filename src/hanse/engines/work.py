@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
 
+from hanse.client import prefix
 from hanse.core.rng import derive
 from hanse.core.types import Facts
 from hanse.data.batching import FullGradient, plan, steps
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hanse.core.rng import Keys
-    from hanse.core.types import ClientContext, Gradient
+    from hanse.core.types import ClientContext, Gradient, Step
     from hanse.data.batching import Pass, Plan
     from hanse.data.federation import Block
     from hanse.models.gradient import Executor
@@ -63,9 +65,17 @@ class BlockWork:
         self.buffers = buffers
         self._executor = executor
         self._plans, self._rows, self._client = plans, rows, client
-        self._losses = torch.zeros(len(client.id), dtype=client.examples.dtype)
+        self._losses = torch.zeros_like(client.examples)
 
-    def steps(self, pass_number: int) -> Iterator[tuple[int, Gradient]]:
+    def walk(self, pass_number: int, state: dict[str, Tensor], step: Step) -> None:
+        """As `Work.walk`."""
+        rows, still = MappingProxyType(state), len(self._client.id)
+        for active, gradient in self._steps(pass_number):
+            if active != still:
+                rows, still = MappingProxyType(prefix(state, active)), active
+            step(rows, gradient, pass_number)
+
+    def _steps(self, pass_number: int) -> Iterator[tuple[int, Gradient]]:
         """For each step of a pass: how many leading clients still train, and their gradient."""
         x, y = self._plans.data.fields["x"], self._plans.data.fields["y"]
         first = pass_number == 0
@@ -91,7 +101,7 @@ class BlockWork:
         """Steps taken and mean loss over the first pass."""
         first = self._plans.passes[0]
         taken = torch.from_numpy(steps(first, self._plans.data.sizes[self._rows]))
-        taken = taken.to(self._losses.dtype)
+        taken = taken.to(self._losses)
         # The weights of a full gradient add up to one over all its steps, others' in each step.
         loss = self._losses if isinstance(first, FullGradient) else self._losses / taken
         return Facts(steps=taken, loss=loss)

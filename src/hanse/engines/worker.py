@@ -14,7 +14,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 
 from hanse.core.errors import ConfigError, StrategyError
@@ -24,7 +23,7 @@ from hanse.engines.messages import Place, read, write
 from hanse.engines.span import Assignment, Ids, SpanResult, Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
 
     from hanse.data.federation import ClientData
@@ -109,10 +108,9 @@ def main(job: Job, seat: Seat, pipe: Connection, parent: int) -> None:
     _settle()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     data = Ahead(job.data)
-    mail: queue.SimpleQueue[_Letter | None] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(pipe, seat, data, mail), daemon=True).start()
     worker = _Worker(job, seat, data)
-    while (letter := mail.get()) is not None:
+    letters = _letters(pipe, seat, data)
+    for letter in _meanwhile(letters) if data.able else letters:
         try:
             pipe.send_bytes(worker.answer(*letter).packed())
         except OSError:  # nobody waits for it any more
@@ -156,16 +154,13 @@ class _Letter(NamedTuple):
     about: Round | BaseException
 
 
-def _receive(
-    pipe: Connection, seat: Seat, data: Ahead, mail: queue.SimpleQueue[_Letter | None]
-) -> None:
-    """Take in notices while a span trains, so that the next one's examples can be loaded."""
+def _letters(pipe: Connection, seat: Seat, data: Ahead) -> Iterator[_Letter]:
+    """What comes through the pipe, until it is closed; the examples for it begin to load."""
     about: Round | BaseException = RuntimeError("a span before any round")
     while True:
         try:
             notice = Notice.unpacked(pipe.recv_bytes())
         except (EOFError, OSError):
-            mail.put(None)
             return
         if notice.kind == ROUND:
             try:
@@ -174,10 +169,22 @@ def _receive(
                 about = error
             continue
         if isinstance(about, Round):
-            cohort = about.assignment.cohort
-            ids = cohort.ids[cohort.span(notice.span)]
-            data.start(functools.partial(np.copy, ids))
-        mail.put(_Letter(notice, about))
+            data.start(functools.partial(about.assignment.cohort.members, notice.span))
+        yield _Letter(notice, about)
+
+
+def _meanwhile(letters: Iterator[_Letter]) -> Iterator[_Letter]:
+    """The letters, taken in by a thread of their own while the last one is answered."""
+    mail: queue.SimpleQueue[_Letter | None] = queue.SimpleQueue()
+
+    def receive() -> None:
+        for letter in letters:
+            mail.put(letter)
+        mail.put(None)
+
+    threading.Thread(target=receive, daemon=True).start()
+    while (letter := mail.get()) is not None:
+        yield letter
 
 
 class _Worker:
@@ -201,7 +208,7 @@ class _Worker:
             raise about
         cohort = about.assignment.cohort
         recall = _recalled(self._seat.slots[notice.slot], notice.place, about.initial)
-        self._data.take(cohort.ids[cohort.span(notice.span)])
+        self._data.take(cohort.members(notice.span))
         return self._trainer.train(about.assignment, notice.span, recall)
 
     @functools.cached_property

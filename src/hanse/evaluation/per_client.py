@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,8 +11,10 @@ import numpy as np
 import torch
 
 from hanse.client import at_client
+from hanse.core.device import placed
 from hanse.core.types import RoundContext
 from hanse.data.packing import rows_of
+from hanse.engines.on_device import OnHost
 from hanse.evaluation.spread import spread
 from hanse.memory import initial_memory
 from hanse.models.task import write
@@ -66,6 +69,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate each client on all its examples with the model it would use.
 
+    Outputs are computed where the state lies, losses and metrics on the computer's processor.
     Clients of the split `"unseen"` have no memory: they use what a new client starts from.
 
     Args:
@@ -76,12 +80,14 @@ def evaluate(
         ids: `[n]`, the clients to evaluate.
         split: the name of `data`.
     """
-    module = copy.deepcopy(task.module).eval()
+    device = state.params.device
+    module = copy.deepcopy(task.module).eval().to(device)
+    data = data if device.type == "cpu" else OnHost(data)
     functions = {"loss": task.loss, **task.metrics}
     parts: dict[str, list[Tensor]] = {name: [] for name in functions}
-    broadcast = _broadcast(task, strategy, state, len(ids))
-    initial = initial_memory(strategy, broadcast, task.buffers.local)
-    with torch.no_grad():
+    with torch.no_grad(), placed(device):
+        broadcast = _broadcast(task, strategy, state, len(ids))
+        initial = initial_memory(strategy, broadcast, task.buffers.local)
         for chunk in _chunks(data, ids, _room(initial)):
             slots = _slots(state, chunk, initial, known=split != "unseen")
             seen = at_client(broadcast, slots[0], len(chunk))
@@ -134,7 +140,7 @@ def _chunk(
     data: ClientData,
     ids: NDArray[np.int64],
 ) -> dict[str, Tensor]:
-    block = data.block(ids)
+    block, device = data.block(ids), models.params.device
     same = models.params.stride(0) == 0 and not task.buffers.local
     groups = [np.arange(len(ids))] if same else [np.array([k]) for k in range(len(ids))]
     found: dict[str, list[Tensor]] = {name: [] for name in functions}
@@ -142,10 +148,12 @@ def _chunk(
         write(module, task.layout, models.params[group[0]], task.buffers, models.buffers[group[0]])
         sizes = block.sizes[group]
         rows = torch.from_numpy(rows_of(block.starts[group], sizes))
-        outputs = torch.cat([module(block.fields["x"][part]) for part in torch.split(rows, _ROWS)])
+        inputs = (block.fields["x"][part].to(device) for part in torch.split(rows, _ROWS))
+        outputs = torch.cat([module(x).cpu() for x in inputs])
         targets = block.fields["y"][rows]
-        for name, function in functions.items():
-            found[name].append(_by_client(function, outputs, targets, sizes))
+        with contextlib.nullcontext() if device.type == "cpu" else torch.device("cpu"):
+            for name, function in functions.items():
+                found[name].append(_by_client(function, outputs, targets, sizes))
     return {name: torch.cat(values) for name, values in found.items()}
 
 

@@ -47,7 +47,8 @@ class SGD:
     def start(self, broadcast: Broadcast) -> dict[str, Tensor]:
         """The state of a block: `params` `[K, P]`, `rate` 0-d and, with momentum, `velocity`."""
         params = broadcast.params.clone()
-        rate = torch.full((), self.rate(broadcast.round.number), dtype=torch.float64)
+        number = self.rate(broadcast.round.number)
+        rate = torch.full((), number, dtype=torch.float64, device=params.device)
         state = {"params": params, "rate": rate}
         if self.momentum:
             state["velocity"] = torch.zeros_like(params)
@@ -78,7 +79,7 @@ class SGD:
             keep = 1 - rate * decay if decay else 1.0
             gradient.add_to(params, at=params, scale=-rate, keep=keep)
             if constant is not None:
-                _leading(params, constant).sub_(constant, alpha=rate)  # type: ignore[arg-type]
+                _leading(params, constant).addcmul_(constant, rate, value=-1)
             return
         velocity = state["velocity"]
         gradient.add_to(velocity, at=params, keep=self.momentum)
@@ -86,7 +87,8 @@ class SGD:
             velocity.add_(params, alpha=decay)
         if constant is not None:
             _leading(velocity, constant).add_(constant)
-        params.sub_(velocity, alpha=rate)  # type: ignore[arg-type]  # a 0-d tensor is a number too
+        # Not `alpha=rate`: a number on a graphics card would be waited for.
+        params.addcmul_(velocity, rate, value=-1)
 
 
 def _leading(rows: Tensor, like: Tensor) -> Tensor:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hanse.core.device import generators
 from hanse.core.errors import HanseError, ModelError
 from hanse.models.executors import EXECUTORS, Unchained
-from hanse.models.gradient import Batch
+from hanse.models.gradient import Batch, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,11 +35,14 @@ class Execution:
             clients at once; `"dense"`: likewise, by batched products, for chains of linear layers.
         block: clients in a block.
         why: why they were chosen.
+        precision: of the model's products: `"full"`, the type of its parameters; `"bfloat16"`, for
+            parameters of single precision, which stay what they are.
     """
 
     path: PathName
     block: int
     why: str = "chosen by the user"
+    precision: Precision = "full"
 
     def __post_init__(self) -> None:
         """Refuse what no engine offers."""
@@ -56,6 +60,12 @@ class Execution:
                 why="a block is what is trained together",
                 instead="a whole number of clients, 1 or more, such as 16",
             )
+        if self.precision not in get_args(Precision):
+            raise ModelError(
+                f"precision {self.precision!r}",
+                why="it is in what a model's products are computed",
+                instead="'full' (the type of the parameters), or 'bfloat16'",
+            )
 
 
 def check_execution(execution: Execution, task: Task, x: Tensor, y: Tensor) -> None:
@@ -70,6 +80,12 @@ def check_execution(execution: Execution, task: Task, x: Tensor, y: Tensor) -> N
     Raises:
         ModelError: the model needs another path, or cannot be used on these examples.
     """
+    if execution.precision != "full" and task.dtype != torch.float32:
+        raise ModelError(
+            f"precision {execution.precision!r} for parameters of {task.dtype}",
+            why="it spares digits of single precision, and double precision is there for digits",
+            instead="precision 'full', or model.float() before the run",
+        )
     probe(task, x, y)
     reason = why_not(execution.path, task, x, y)
     if reason is not None:
@@ -121,7 +137,8 @@ def _couples_examples(task: Task, x: Tensor, y: Tensor) -> bool:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
             for parameter in module.parameters():  # a model that starts at zero hides its nature
-                parameter.add_(torch.randn_like(parameter), alpha=_NUDGE)
+                drawn = torch.randn(parameter.shape, dtype=parameter.dtype, device="cpu")
+                parameter.add_(drawn.to(parameter.device), alpha=_NUDGE)
             together = task.loss(module(x), y)
             alone = torch.cat([task.loss(module(one), target) for one, target in rows])
     except (RuntimeError, ValueError):  # it cannot do with a single example
@@ -133,13 +150,13 @@ def _why_not_equal(path: PathName, task: Task, x: Tensor, y: Tensor) -> str | No
     """Compare the gradients of two different clients with those of one at a time."""
     params, _ = task.initial()
     generator = torch.Generator().manual_seed(0)
-    nudge = torch.randn(2, len(params), generator=generator, dtype=params.dtype)
-    at = params + _NUDGE * nudge  # a model that starts at zero hides its nature
+    nudge = torch.randn(2, len(params), generator=generator, dtype=params.dtype, device="cpu")
+    at = params + _NUDGE * nudge.to(params.device)  # a model that starts at zero hides its nature
     batch = Batch(
         torch.stack([x, x.flip(0)]),
         torch.stack([y, y.flip(0)]),
-        torch.full((2, len(x)), 1 / len(x), dtype=params.dtype),
-        torch.full((2,), len(x)),
+        torch.full((2, len(x)), 1 / len(x), dtype=params.dtype, device=params.device),
+        torch.full((2,), len(x), device="cpu"),
         params.new_zeros(2, task.buffers.size),
         np.zeros(2, np.uint64),
         pass_number=0,
@@ -147,7 +164,7 @@ def _why_not_equal(path: PathName, task: Task, x: Tensor, y: Tensor) -> str | No
     )
     found, expected = torch.zeros_like(at), torch.zeros_like(at)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(generators(params.device)):
             EXECUTORS["module"](task).add_to(batch, at, expected, 1.0, 1.0)
             EXECUTORS[path](task).add_to(batch, at, found, 1.0, 1.0)
     except Unchained as error:

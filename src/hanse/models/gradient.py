@@ -5,7 +5,7 @@ How it is computed is an executor's business; `hanse.models.executors` has one f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 
@@ -22,6 +22,22 @@ if TYPE_CHECKING:
 
 _CACHED = 16
 T = TypeVar("T")
+
+Precision = Literal["full", "bfloat16"]
+"""In what a model's products are computed: the type of its parameters, or bfloat16. Parameters,
+losses and what is added to parameters are in the parameters' type in any case."""
+
+
+class Terms(NamedTuple):
+    """How an executor computes, besides its path.
+
+    Attributes:
+        precision: of the model's products.
+        waits: whether numbers may be read, for which a graphics card would have to be waited for.
+    """
+
+    precision: Precision = "full"
+    waits: bool = True
 
 
 class Batch(NamedTuple):
@@ -125,4 +141,18 @@ def per_example(loss: Loss, outputs: Tensor, y: Tensor, examples: int, *, exact:
         why="examples are weighted one by one, so that short batches and padding are exact",
         instead="reduction='none': one loss per example"
         + ("" if exact else " (a 0-d loss that couples examples needs the path 'module')"),
+    )
+
+
+def in_precision(precision: Precision, device: torch.device) -> torch.autocast:
+    """Products inside are computed in this precision.
+
+    Without the cache of weights: their addresses are the same for different clients, and what a
+    recorded graph has in its cache would be gone when it is replayed.
+    """
+    return torch.autocast(
+        device.type,
+        dtype=torch.bfloat16,
+        enabled=precision == "bfloat16",
+        cache_enabled=False,
     )

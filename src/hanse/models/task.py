@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,12 @@ class Task:
         params = self.layout.flatten(dict(self.module.named_parameters()))
         buffers = self.buffers.flatten(dict(self.module.named_buffers()))
         return params, buffers.to(self.dtype)
+
+    def on(self, device: torch.device) -> Task:
+        """The same with its module on a device."""
+        if all(tensor.device == device for tensor in self.module.state_dict().values()):
+            return self
+        return dataclasses.replace(self, module=copy.deepcopy(self.module).to(device))
 
     def with_values(self, params: Tensor, buffers: Tensor) -> nn.Module:
         """A new copy of the model with these parameters `[P]` and buffers `[b]`."""

@@ -134,7 +134,7 @@ def read_checkpoint(path: Path, fingerprint: Mapping[str, Any] | None) -> Federa
 
 
 def flatten_state(state: FederationState) -> dict[str, Tensor]:
-    """A state as named tensors."""
+    """A state as named tensors, in the computer's memory."""
     tensors = {
         "params": state.params,
         "buffers": state.buffers,
@@ -154,7 +154,7 @@ def flatten_state(state: FederationState) -> dict[str, Tensor]:
             for name in slot:
                 stacked = torch.stack([rows[client][number][name] for client in ids])
                 tensors[f"memory/{number}/{name}"] = stacked
-    return {name: value.contiguous() for name, value in tensors.items()}
+    return {name: value.cpu().contiguous() for name, value in tensors.items()}
 
 
 def unflatten_state(tensors: Mapping[str, Tensor], round_number: int) -> FederationState:

@@ -7,7 +7,7 @@ products, for chains of linear layers, without autograd.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hanse.models.executors.chain import Unchained
 from hanse.models.executors.dense import DenseExecutor
@@ -15,14 +15,19 @@ from hanse.models.executors.one_by_one import ModuleExecutor
 from hanse.models.executors.vmapped import VmapExecutor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from hanse.models.gradient import Executor
+    from hanse.models.gradient import Executor, Terms
     from hanse.models.task import Task
 
 __all__ = ["EXECUTORS", "Unchained"]
 
-EXECUTORS: Mapping[str, Callable[[Task], Executor]] = {
+
+class _Maker(Protocol):
+    def __call__(self, task: Task, terms: Terms = ...) -> Executor: ...
+
+
+EXECUTORS: Mapping[str, _Maker] = {
     "module": ModuleExecutor,
     "vmap": VmapExecutor,
     "dense": DenseExecutor,

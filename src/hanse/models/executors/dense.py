@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from hanse.models.executors.chain import chain
-from hanse.models.gradient import ByAddress, per_example
+from hanse.models.gradient import ByAddress, Terms, per_example
 from hanse.models.losses import cross_entropy
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class _Layer(NamedTuple):
 class DenseExecutor:
     """For chains of linear layers; see `chain`."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, terms: Terms = Terms()) -> None:
         """Find the model's chain.
 
         Raises:
@@ -45,6 +45,8 @@ class DenseExecutor:
         self._links, self._loss = chain(task), task.loss
         self._layout = task.layout
         self._layers = ByAddress(self._of)
+        half = terms.precision == "bfloat16"
+        self._product, self._add = (_half_product, _half_add) if half else (_product, _add)
 
     def _of(self, flat: Tensor) -> list[_Layer]:
         shared = flat.stride(0) == 0  # the same point for all clients: no products for each
@@ -69,8 +71,8 @@ class DenseExecutor:
             layer, aim, activation = layers[number], targets[number], self._links[number].activation
             if activation is not None:
                 gradient = activation.backward(gradient, kept[number])
-            passed = _product(gradient, layer.weight) if number else gradient
-            _add(aim, gradient, inputs[number], keep)  # behind: `target` may be `at`
+            passed = self._product(gradient, layer.weight) if number else gradient
+            self._add(aim, gradient, inputs[number], keep)  # behind: `target` may be `at`
             gradient = passed
         return losses
 
@@ -85,7 +87,7 @@ class DenseExecutor:
         inputs, kept = [], []
         for layer, link in zip(layers, self._links, strict=True):
             inputs.append(x)
-            x = _product(x, layer.transposed, layer.row)
+            x = self._product(x, layer.transposed, layer.row)
             before = x
             if link.activation is not None:
                 x = link.activation.forward(x)
@@ -139,6 +141,23 @@ def _add(aim: _Layer, gradient: Tensor, inputs: Tensor, keep: Scalar) -> None:
     else:
         aim.weight.mul_(keep)
     aim.weight.baddbmm_(gradient.transpose(1, 2), inputs, beta=beta)
+    if aim.bias is not None:
+        if not (isinstance(keep, float) and keep == 1.0):
+            aim.bias.mul_(keep)
+        aim.bias.add_(gradient.sum(1))
+
+
+def _half_product(x: Tensor, weight: Tensor, row: Tensor | None = None) -> Tensor:
+    """`_product` of what is left of its operands in bfloat16, in the parameters' type again."""
+    low = None if row is None else row.bfloat16()
+    return _product(x.bfloat16(), weight.bfloat16(), low).to(weight.dtype)
+
+
+def _half_add(aim: _Layer, gradient: Tensor, inputs: Tensor, keep: Scalar) -> None:
+    """`_add` with a product of bfloat16 numbers; what it is added to keeps its type."""
+    if not (isinstance(keep, float) and keep == 1.0):
+        aim.weight.mul_(keep)
+    aim.weight.add_(torch.bmm(gradient.bfloat16().transpose(1, 2), inputs.bfloat16()))
     if aim.bias is not None:
         if not (isinstance(keep, float) and keep == 1.0):
             aim.bias.mul_(keep)

@@ -10,7 +10,7 @@ from hanse.core.errors import ModelError
 from hanse.core.rng import seed_for
 from hanse.models.executors.tuned import tuned
 from hanse.models.executors.vmapped import accumulate
-from hanse.models.gradient import ByAddress, per_example
+from hanse.models.gradient import ByAddress, Terms, in_precision, per_example
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 class ModuleExecutor:
     """For every module: BatchNorm and losses that couple examples get their exact batches."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, terms: Terms = Terms()) -> None:
         """Copy the module."""
-        self._tuned = tuned(task)
+        self._tuned, self._terms = tuned(task), terms
+        self._generators = [torch.default_generator]
+        if (device := self._tuned.params[0].device).type == "cuda":
+            self._generators.append(torch.cuda.default_generators[device.index])
         named = dict(self._tuned.module.named_buffers())
         self._buffers = [named[name] for name in task.buffers.names]
         self._buffer_layout, self._loss = task.buffers, task.loss
@@ -36,13 +39,14 @@ class ModuleExecutor:
         self, batch: Batch, at: Tensor, target: Tensor, scale: Scalar, keep: Scalar
     ) -> Tensor:
         """As `Executor.add_to`, row by row."""
-        scale, keep = float(scale), float(keep)
+        if self._terms.waits:
+            scale, keep = float(scale), float(keep)
         losses = torch.empty(len(batch.x), dtype=at.dtype, device=at.device)
         for row, count in enumerate(batch.counts.tolist()):
             self._bind(at[row], batch.buffers[row])
-            torch.default_generator.manual_seed(
-                seed_for(int(batch.keys[row]), "module", batch.pass_number, batch.step)
-            )
+            seed = seed_for(int(batch.keys[row]), "module", batch.pass_number, batch.step)
+            for generator in self._generators:
+                generator.manual_seed(seed)
             x, y, weights = batch.x[row], batch.y[row], batch.weights[row]
             if count < len(weights):
                 x, y, weights = x[:count], y[:count], weights[:count]
@@ -50,9 +54,13 @@ class ModuleExecutor:
             found = per_example(self._loss, self._forward(x), y, count, exact=True)
             # A scalar: given weights for a vector, autograd imports sympy to compare shapes.
             loss = (found * weights).sum()
-            gradients = self._tuned.gradients(loss, views, scale, keep)
+            if isinstance(scale, float):
+                factor, scaled = scale, loss
+            else:  # a number that is not to be read
+                factor, scaled = 1.0, loss * scale
+            gradients = self._tuned.gradients(scaled, views, factor, keep)
             with torch.no_grad():
-                accumulate([views[place] for place in self._tuned.places], gradients, scale, keep)
+                accumulate([views[place] for place in self._tuned.places], gradients, factor, keep)
                 losses[row] = loss.detach()
         return losses
 
@@ -62,7 +70,12 @@ class ModuleExecutor:
 
     def _forward(self, x: Tensor) -> Tensor:
         try:
-            outputs: Tensor = self._tuned.module(x)
+            if self._terms.precision == "full":
+                outputs: Tensor = self._tuned.module(x)
+            else:
+                with in_precision(self._terms.precision, x.device):
+                    outputs = self._tuned.module(x)
+                outputs = outputs.to(self._tuned.params[0].dtype)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise

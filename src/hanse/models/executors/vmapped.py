@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.func import functional_call, grad_and_value, vmap
 
-from hanse.models.gradient import ByAddress, per_example
+from hanse.models.gradient import ByAddress, Terms, in_precision, per_example
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,17 +21,36 @@ if TYPE_CHECKING:
 class VmapExecutor:
     """For modules made of operations that `torch.func` can batch."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, terms: Terms = Terms()) -> None:
         """Prepare the batched function of a private copy of the task's module."""
         module, names, loss = copy.deepcopy(task.module).train(), task.layout.names, task.loss
 
+        def forward(params: tuple[Tensor, ...], x: Tensor) -> Tensor:
+            named = dict(zip(names, params, strict=True))
+            if terms.precision == "full":
+                whole: Tensor = functional_call(module, named, (x,))
+                return whole
+            with in_precision(terms.precision, x.device):
+                outputs: Tensor = functional_call(module, named, (x,))
+            return outputs.to(params[0].dtype)
+
         def batch_loss(params: tuple[Tensor, ...], x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-            outputs = functional_call(module, dict(zip(names, params, strict=True)), (x,))
+            outputs = forward(params, x)
             return (per_example(loss, outputs, y, len(x), exact=False) * weights).sum()
+
+        def scaled_loss(
+            params: tuple[Tensor, ...], x: Tensor, y: Tensor, weights: Tensor, scaled: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            losses = per_example(loss, forward(params, x), y, len(x), exact=False)
+            return (losses * scaled).sum(), (losses * weights).sum()
 
         value = grad_and_value(batch_loss)
         self._each = vmap(value, in_dims=(0, 0, 0, 0))
         self._same = vmap(value, in_dims=(None, 0, 0, 0))
+        scaled = grad_and_value(scaled_loss, has_aux=True)
+        self._each_scaled = vmap(scaled, in_dims=(0, 0, 0, 0, 0))
+        self._same_scaled = vmap(scaled, in_dims=(None, 0, 0, 0, 0))
+        self._waits = terms.waits
         self._views = ByAddress(task.layout.views)
 
     def add_to(
@@ -39,7 +58,10 @@ class VmapExecutor:
     ) -> Tensor:
         """As `Executor.add_to`."""
         params = self._views(at)
-        if at.stride(0) == 0:  # every client at the same point: its products need no batching
+        if not self._waits and not isinstance(scale, float):
+            found, losses = self._by_weights(params, at, batch, scale)
+            scale = 1.0
+        elif at.stride(0) == 0:  # every client at the same point: its products need no batching
             shared = tuple(view[0] for view in params)
             found, losses = self._same(shared, batch.x, batch.y, batch.weights)
         else:
@@ -48,6 +70,18 @@ class VmapExecutor:
             accumulate(self._views(target), list(found), scale, keep)
         found_losses: Tensor = losses.detach()
         return found_losses
+
+    def _by_weights(
+        self, params: list[Tensor], at: Tensor, batch: Batch, scale: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The gradients times `scale`, which is not read, and the losses."""
+        inputs = batch.x, batch.y, batch.weights, batch.weights * scale
+        if at.stride(0) == 0:
+            shared = tuple(view[0] for view in params)
+            found, (_, losses) = self._same_scaled(shared, *inputs)
+        else:
+            found, (_, losses) = self._each_scaled(tuple(params), *inputs)
+        return found, losses
 
     def clear(self) -> None:
         """Forget all vectors."""
