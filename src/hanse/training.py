@@ -60,7 +60,7 @@ class Round:
 
     def model(self) -> nn.Module:
         """The global model, as a new module in the computer's memory."""
-        return self.prepared.task.with_values(self.state.params, self.state.buffers)
+        return self.prepared.task.with_values(self.state.params.cpu(), self.state.buffers.cpu())
 
 
 def rounds(

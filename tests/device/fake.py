@@ -9,7 +9,7 @@ step, so is every copy to the card or from it.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from hanse.core.types import Gradient, Step
 
+Torchs: TypeAlias = Any  # what torch passes, and expects back
 CARD = torch.device("meta")
 _READING = {
     torch.Tensor.item: 1.0,
@@ -56,8 +57,12 @@ class Card(TorchFunctionMode):
         self.read = 0
 
     def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: Torchs,
+        types: Torchs,
+        args: Torchs = (),
+        kwargs: Mapping[str, Torchs] | None = None,
+    ) -> Torchs:
         kwargs = dict(kwargs or {})
         if func is torch.Tensor.pin_memory:
             return args[0]
@@ -72,7 +77,7 @@ class Card(TorchFunctionMode):
             return ones if func is torch.Tensor.cpu else func(ones)
         return func(*args, **kwargs)
 
-    def _look(self, func: Any) -> None:
+    def _look(self, func: Torchs) -> None:
         if self.walking:
             message = f"{func} waits for the card between two steps"
             raise RuntimeError(message)
@@ -87,8 +92,12 @@ class OneDevice(TorchDispatchMode):
         self._card = card
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: Torchs,
+        types: Torchs,
+        args: Torchs = (),
+        kwargs: Mapping[str, Torchs] | None = None,
+    ) -> Torchs:
         found = func(*args, **(kwargs or {}))
         tensors = [t for t in tree_leaves((args, kwargs, found)) if isinstance(t, torch.Tensor)]
         mixed = len({tensor.device for tensor in tensors}) > 1

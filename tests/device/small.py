@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from tests.engine.small import World, snapshot
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hanse.core.types import LocalTraining
 from hanse.engines import InProcess
 from hanse.engines.capture import DirectCapture
 from hanse.engines.on_device import Place
@@ -18,6 +17,7 @@ from hanse.round import run_round
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from tests.engine.small import World
     from torch import Tensor
 
     from hanse.core.types import Gradient
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hanse.round import FederationState
     from hanse.strategy import Strategy
 
+Torchs: TypeAlias = Any  # what torch passes, and expects back
 CPU = torch.device("cpu")
 _READING = {
     torch.ops.aten._local_scalar_dense.default,  # noqa: SLF001 - what .item() becomes
@@ -35,12 +36,16 @@ _READING = {
 }
 
 
-class Unread(TorchDispatchMode):
+class Unread(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """No number may be read inside, as if each reading had to wait for a device."""
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: Torchs,
+        types: Torchs,
+        args: Torchs = (),
+        kwargs: Mapping[str, Torchs] | None = None,
+    ) -> Torchs:
         if func in _READING:
             message = f"{func} waits for the device"
             raise RuntimeError(message)
@@ -54,13 +59,12 @@ class Recorder(DirectCapture):
     recorded: int = 0
     replayed: int = 0
     strict: bool = True
-    errors: list[Exception] = field(default_factory=list)
 
     def __call__(self, run: Callable[[], None]) -> Callable[[], None]:
         def counted() -> None:
             self.replayed += 1
             if self.strict:
-                with Unread():
+                with Unread():  # type: ignore[no-untyped-call]
                     run()
             else:
                 run()
@@ -87,17 +91,22 @@ def device_run(
     return state
 
 
-def unread(strategy: Strategy) -> Strategy:
-    """The same strategy, whose steps may not read a number."""
-    local = strategy.local
+@dataclass(frozen=True)
+class _Watched(LocalTraining):
+    """Another local training, whose steps may not read a number."""
 
-    class Steps(type(local)):  # type: ignore[misc]
-        def step(self, state: Mapping[str, Tensor], gradient: Gradient, pass_number: int) -> None:
-            with Unread():
-                super().step(state, gradient, pass_number)
+    inner: LocalTraining
 
-    values = {f.name: getattr(local, f.name) for f in dataclasses.fields(local)}
-    return strategy.replace(local=Steps(**values))
+    def __getattribute__(self, name: str) -> Torchs:
+        if name in ("inner", "step", "__class__", "__dict__"):
+            return super().__getattribute__(name)
+        return getattr(self.inner, name)
+
+    def step(self, state: Mapping[str, Tensor], gradient: Gradient, pass_number: int) -> None:
+        with Unread():  # type: ignore[no-untyped-call]
+            self.inner.step(state, gradient, pass_number)
 
 
-__all__ = ["CPU", "Recorder", "Unread", "device_run", "snapshot", "unread"]
+def reads_nothing(strategy: Strategy) -> Strategy:
+    """The same strategy; to read a number in a step is an error."""
+    return strategy.replace(local=_Watched(strategy.local))  # type: ignore[abstract]

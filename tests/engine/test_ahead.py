@@ -134,7 +134,8 @@ def test_the_next_rounds_client_loads_while_this_rounds_one_trains() -> None:
         trained.append(client)
         with changed:
             if len(trained) == 1:
-                del loads[:-1]  # what was loaded to try the model
+                own = len(loads) - 1 - loads[::-1].index(client)  # the next may be there already
+                del loads[:own]  # what was loaded to try the model
             if len(trained) < 5:
                 ahead = changed.wait_for(lambda: len(loads) > len(trained), PATIENCE)
                 assert ahead, "who is next was not loaded ahead"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import itertools
 from dataclasses import dataclass
@@ -37,10 +38,10 @@ from hanse import Experiment, rounds
 from hanse.core.errors import ConfigError
 from hanse.core.types import Layer
 from hanse.engines import Processes
+from hanse.engines.choice import choose_engine
 from hanse.engines.cohort import Cohort
-from hanse.experiment import prepare
 from hanse.layers import Weighted
-from hanse.models import Execution
+from hanse.models import Execution, Task
 from hanse.selection import Full, Poisson, Uniform
 from hanse.strategies import fedavg, scaffold
 from hanse.strategy import Strategy
@@ -299,8 +300,12 @@ def test_without_fork_only_one_worker_is_taken(
         Experiment(fedavg(), federation(), mlp(), workers=2)
 
 
-def test_a_model_on_another_device_is_refused() -> None:
-    module = mlp()
+def test_a_model_or_data_on_another_device_is_refused() -> None:
+    module, one = mlp(), small()
     module.register_buffer("table", torch.zeros(3, dtype=torch.int64, device="meta"))
     with pytest.raises(ConfigError, match="tensors on meta"):
-        prepare(Experiment(fedavg(), federation(), module, workers=2, execution=MODULE))
+        choose_engine(2, fedavg(), Task.of(module), one.data, MODULE)
+    fields = {**one.data.fields, "more": torch.zeros(len(one.data.fields["x"]), device="meta")}
+    data = dataclasses.replace(one.data, fields=fields)
+    with pytest.raises(ConfigError, match="tensors on meta"):
+        choose_engine(2, fedavg(), one.task, data, MODULE)

@@ -80,7 +80,7 @@ def choose_engine(
     Raises:
         ConfigError: forks could not use the device that the model or the data are on.
     """
-    if device.type == "cuda":
+    if device.type != "cpu":
         return InProcess(strategy, task, data, execution, Place(device, CudaCapture(device)))
     if workers == 1:
         return InProcess(strategy, task, data, execution)

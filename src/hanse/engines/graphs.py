@@ -138,6 +138,8 @@ class Graphs:
                     stage.record(size, one, self._executor, self._capture)
         except Uncapturable as reason:
             self._given_up = True
+            for memory in (self._states, self._batches, self._stages):
+                memory.clear()
             warnings.warn(
                 f"steps of {_name(one.step)} cannot be recorded, and take longer: {reason}",
                 RuntimeWarning,
