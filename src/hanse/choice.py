@@ -50,13 +50,13 @@ _STEPS = 3  # of each client in a trial
 _WHOLE = 64  # examples in a trial of batches that are all a client has
 _SAMPLE = 4  # examples that a model is tried on
 _RATE = 1e-3  # small: a trial that diverges would time NaN
-_SIZES = (4, 8, 16, 32, 64, 128)  # clients in a block
+_LARGEST = 128  # clients in a block
 _BYTES = 64 * 2**20  # of a block's parameters at most
 _SECONDS = 0.3  # for all trials together
 _LONG = 0.05  # seconds of a client without overhead to save; and of a trial that is not repeated
 _REPEATS = 3
 _WORSE = 1.2  # times the block before: the end of the search
-_BETTER = 0.97  # of the time before: less is not worth a larger block
+_BETTER = 0.9  # of the time before: less is not worth blocks that are fewer, for workers to share
 _REMEMBERED = 500
 
 
@@ -69,7 +69,7 @@ class Few:
 
     def __len__(self) -> int:
         """As many as any trial needs."""
-        return max(_SIZES)
+        return _LARGEST
 
     def name(self, client: int) -> str:
         """A name."""
@@ -100,7 +100,7 @@ def choose_execution(work: Pass, task: Task, x: Tensor, y: Tensor, expected: flo
         ModelError: the model or the loss cannot be used on these examples.
     """
     probe(task, x[:_SAMPLE], y[:_SAMPLE])
-    clients = max(round(min(expected, max(_SIZES))), 1)
+    clients = max(round(min(expected, 2 * _LARGEST)), 1)
     key = key_of(work, task, x, y, clients, _processor())
     known = recalled(key)
     if known is not None:
@@ -127,10 +127,11 @@ def _measure(work: Pass, task: Task, x: Tensor, y: Tensor, clients: int) -> Exec
         return Execution("module", 1, reason)
     trial = _Trial.of(work, task, x, y)
     room = max(_BYTES // (task.layout.size * task.dtype.itemsize), 1)
+    half = -(-clients // 2)  # one block for all would leave a second worker nothing to do
     best = trial.seconds("module", 1)
     found = {Execution("module", 1): best}
     began, before = time.perf_counter(), float("inf")
-    for path, block in _candidates(dense=dense, limit=min(clients, room)):
+    for path, block in _candidates(dense=dense, limit=min(half, room, _LARGEST)):
         # Where a client takes long there is no overhead to save.
         if best > _LONG or time.perf_counter() - began + block * best > _SECONDS:
             break
@@ -144,12 +145,13 @@ def _measure(work: Pass, task: Task, x: Tensor, y: Tensor, clients: int) -> Exec
 
 
 def _candidates(*, dense: bool, limit: int) -> Iterator[tuple[PathName, int]]:
-    """Paths and block sizes, smallest first; the last one is the whole cohort, if it is small."""
+    """Paths and block sizes, smallest first: the limit, halved again and again."""
     path: PathName = "dense" if dense else "vmap"
-    sizes = [size for size in (1, *_SIZES) if size <= limit]
-    if limit < max(_SIZES):
-        sizes.append(limit)
-    yield from ((path, size) for size in dict.fromkeys(sizes) if dense or size > 1)
+    sizes, size = [], limit
+    while size > 1:
+        sizes.append(size)
+        size = -(-size // 2)
+    yield from ((path, size) for size in ([1] if dense else []) + sizes[::-1])
 
 
 def _best(found: dict[Execution, float]) -> Execution:

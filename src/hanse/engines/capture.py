@@ -63,7 +63,8 @@ class CudaCapture:
 
     def __call__(self, run: Callable[[], None]) -> Callable[[], None]:
         """As `Capture`."""
-        with torch.cuda.device(self._device):
+        # A recording that fails leaves its stream the current one; the one before comes back here.
+        with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.current_stream()):
             if self._stream is None:
                 self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
                 self._pool = torch.cuda.graph_pool_handle()
