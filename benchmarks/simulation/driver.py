@@ -23,7 +23,7 @@ _SAMPLED_EVERY = 0.5  # seconds
 _PATIENCE = 60.0  # seconds for a process to end by itself
 _THREADED = {"floor", "pfl", "fluke"}  # PyTorch's threads, one for each core
 _ENVIRONMENT = {
-    "PYTHONPATH": str(ROOT),
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),
     "JAX_PLATFORMS": "cpu",
     "WANDB_MODE": "disabled",
     "FLWR_TELEMETRY_ENABLED": "0",
