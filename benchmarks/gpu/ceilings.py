@@ -34,12 +34,7 @@ class Ceilings:
 
 def measure(device: torch.device, *, quick: bool) -> Ceilings:
     """Medians of some repetitions."""
-    numbers = 1 << (20 if quick else 28)
-    source = torch.ones(numbers, device=device)
-    target = torch.empty_like(source)
-    copied = 2 * numbers * source.element_size()
-    copy = copied / _seconds(lambda: target.copy_(source), device)
-    del source, target
+    copy = _copied(1 << (20 if quick else 28), device)
     side = 256 if quick else 8192
     before = torch.backends.cuda.matmul.allow_tf32
     rates = []
@@ -54,6 +49,12 @@ def measure(device: torch.device, *, quick: bool) -> Ceilings:
         rates.append(2 * side**3 / _product_seconds(a, b, out, device))
     torch.backends.cuda.matmul.allow_tf32 = before
     return Ceilings(copy, *rates)
+
+
+def _copied(numbers: int, device: torch.device) -> float:
+    source = torch.ones(numbers, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / _seconds(lambda: target.copy_(source), device)
 
 
 def _product_seconds(

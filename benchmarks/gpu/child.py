@@ -1,4 +1,4 @@
-"""One engine as a process: it trains when the driver asks for rounds (see the simulation's protocol).
+"""One engine as a process, which trains when the driver asks for rounds.
 
 The peak of the device's memory comes back beside the weights, under a name of its own.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
+import functools
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +34,11 @@ from hanse.engines.on_device import Place
 from hanse.experiment import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from benchmarks.simulation.workloads import Data, Workload
+
+    Model = Callable[[], torch.nn.Module]
 
 PEAK = "peak memory"
 ENGINES = ("hanse", "hanse-anew", "hanse-bfloat16", "loop")
@@ -60,9 +62,9 @@ def main() -> None:
         going = loop(workload, data, options.initial, device)
     else:
         going = rounds(options.engine, workload, data, options.initial, device)
-    for module in going:
+    for model in going:
         synchronise(device)
-        conversation.done(lambda module=module: {**weights_of(module.cpu()), PEAK: peak(device)})
+        conversation.done(lambda model=model: {**weights_of(model().cpu()), PEAK: peak(device)})
 
 
 def smaller(workload: Workload, clients: int | None) -> Workload:
@@ -80,7 +82,7 @@ def peak(device: torch.device) -> Any:  # noqa: ANN401 - an array of one number
 
 def rounds(
     engine: str, workload: Workload, data: Data, initial: pathlib.Path, device: torch.device
-) -> Iterator[torch.nn.Module]:
+) -> Iterator[Model]:
     """Hanse's rounds; on the processor, what would be a graph is called each time."""
     options: dict[str, Any] = {"loss": loss_per_sequence} if workload.is_text else {}
     experiment = hanse.Experiment(
@@ -103,22 +105,12 @@ def rounds(
     print(f"{engine}: {execution}", flush=True)
     for done in hanse.rounds(dataclasses.replace(prepared, engine=chosen)):
         if done.number > 0:
-            yield _Later(done)
-
-
-class _Later:
-    """A round's model, made only where it is wanted."""
-
-    def __init__(self, done: hanse.Round) -> None:
-        self._done = done
-
-    def cpu(self) -> torch.nn.Module:
-        return self._done.model()
+            yield done.model
 
 
 def loop(
     workload: Workload, data: Data, initial: pathlib.Path, device: torch.device
-) -> Iterator[torch.nn.Module]:
+) -> Iterator[Model]:
     """FedAvg as a plain PyTorch loop on the device, its data there, on Hanse's batches."""
     x, y = (torch.from_numpy(field).to(device) for field in (data.x, data.y))
     rows, loss, total = as_hanse(data, workload), mean_loss(workload), len(data.y)
@@ -142,7 +134,7 @@ def loop(
                     for summed, value in zip(sums, parameters, strict=True):
                         summed.add_(value, alpha=data.size(client) / total)
             current = sums
-            yield with_values(model, sums)
+            yield functools.partial(with_values, model, sums)
 
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
@@ -151,5 +143,4 @@ def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     main()

@@ -80,4 +80,5 @@ def workload_table(
         f"{needed.moved / 1e9:.3g} GB."
     )
     notes = [f"{NAMES[name]} {why}." for name, why in missing.items()]
-    return [f"**{workload.title}**", "", *table(titles, rows), "", " ".join([about, *notes])]
+    title = f"{workload.title.rpartition(',')[0]}, {workload.clients} clients"
+    return [f"**{title}**", "", *table(titles, rows), "", " ".join([about, *notes])]

@@ -6,6 +6,7 @@ client takes is what two blocks of different sizes differ by.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -165,14 +166,15 @@ class _Trial:
         self._meter, self._path = meter, path
 
     def largest(self, clients: int) -> int:
-        """The largest block that fits, of at most so many clients."""
+        """The largest block that fits and divides so many clients evenly."""
         fewer, more = _TRIED
         if clients <= fewer:
             return clients
         low, high = (self._meter.peak(self._run(size)) for size in _TRIED)
         each = max((high - low) // (more - fewer), 1)
         fixed = max(low - fewer * each, 0)
-        return max(min((self._meter.free() // _SHARE - fixed) // each, clients), 1)
+        fits = max(min((self._meter.free() // _SHARE - fixed) // each, clients), 1)
+        return math.ceil(clients / math.ceil(clients / fits))
 
     def seconds(self, block: int) -> tuple[float, int]:
         """The time of a client in a block; half the block where memory does not suffice."""

@@ -147,7 +147,7 @@ def test_a_run_on_a_card_leaves_it_on_disk_and_is_resumed(
     )
     monkeypatch.setattr(hanse.experiment, "check_execution", lambda *_: None)
     with fake_card(monkeypatch):
-        target = hanse.run(experiment, tmp_path / "run")
+        target = hanse.run(experiment, tmp_path / "run", baselines=kind == "packed")
         again = dataclasses.replace(experiment, rounds=4)
         hanse.resume(target.path, again)
         *_, last = hanse.rounds(experiment)

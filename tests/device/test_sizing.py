@@ -89,7 +89,14 @@ def choose(
 
 @pytest.mark.parametrize(
     ("room", "expected", "block"),
-    [(100_000, 20.0, 20), (4100, 500.0, 20), (4100, 7.0, 7), (300, 500.0, 1), (0, 500.0, 1)],
+    [
+        (100_000, 20.0, 20),
+        (4100, 500.0, 20),
+        (4100, 7.0, 7),
+        (4100, 22.0, 11),
+        (300, 500.0, 1),
+        (0, 500.0, 1),
+    ],
 )
 def test_a_block_is_the_cohort_or_what_fits_in_half_the_free_memory(
     room: int, expected: float, block: int, meter: Callable[..., MadeUp]

@@ -11,13 +11,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.device.fake import CARD, fake_card
+from tests.device.small import device_run
 from tests.docs.pages import files, hanse, reading, tables
+from tests.engine.small import largest_difference, snapshot, world
 from torch import nn
 
 from hanse.core.types import ClientContext, RoundContext
 from hanse.data import Federation, federation_from_arrays
+from hanse.engines import InProcess
+from hanse.engines.capture import DirectCapture
+from hanse.engines.on_device import Place
 from hanse.experiment import Experiment
 from hanse.models import Execution, squared_error
+from hanse.round import initial_state, run_round
 from hanse.selection import Full, Participation, Uniform
 from hanse.strategies import fedavg
 from hanse.training import Round, rounds
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from hanse.models.execution import PathName
     from hanse.strategy import Strategy
 
 PAGE = "write-a-strategy.md"
@@ -178,3 +186,35 @@ def test_a_strategy_of_the_page_runs_stops_and_resumes(name: str, folder: Path) 
     assert status == 0, output
     whole, broken = (load_file(folder / out / "model.safetensors") for out in ("whole", "broken"))
     assert all(torch.equal(whole[tensor], broken[tensor]) for tensor in {*whole, *broken})
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "options"),
+    [
+        ("my_strategy", "my_fedavg", {"lr": 0.01, "max_norm": 0.2}),
+        ("feddyn", "feddyn", {"lr": 0.1, "alpha": 3.0}),
+        ("bounded", "bounded_fedavg", {"lr": 0.1}),
+    ],
+)
+@pytest.mark.parametrize("path", ["vmap", "dense"])
+def test_they_train_on_a_graphics_card_with_recorded_steps(
+    folder: Path,
+    name: str,
+    make: str,
+    options: dict[str, float],
+    path: PathName,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    strategy = getattr(module(name), make)(**options)
+    small, execution = world(participation=Uniform(count=7)), Execution(path, 4)
+    found = device_run(small, strategy, execution)
+    expected = small.run(strategy, execution)
+    assert largest_difference(snapshot(found), snapshot(expected)) < 1e-12
+    with fake_card(monkeypatch):
+        engine = InProcess(
+            strategy, small.task, small.data, execution, Place(CARD, DirectCapture())
+        )
+        state = initial_state(strategy, small.task, CARD)
+        for _ in range(2):
+            state, _ = run_round(state, engine, small.population, small.task.layout)
+        assert {value.device for value in snapshot(state).values()} == {CARD}

@@ -39,8 +39,9 @@ class ModuleExecutor:
         self, batch: Batch, at: Tensor, target: Tensor, scale: Scalar, keep: Scalar
     ) -> Tensor:
         """As `Executor.add_to`, row by row."""
-        if self._terms.waits:
-            scale, keep = float(scale), float(keep)
+        waits, factor = self._terms.waits, 1.0
+        if waits:
+            factor, keep = float(scale), float(keep)
         losses = torch.empty(len(batch.x), dtype=at.dtype, device=at.device)
         for row, count in enumerate(batch.counts.tolist()):
             self._bind(at[row], batch.buffers[row])
@@ -54,10 +55,8 @@ class ModuleExecutor:
             found = per_example(self._loss, self._forward(x), y, count, exact=True)
             # A scalar: given weights for a vector, autograd imports sympy to compare shapes.
             loss = (found * weights).sum()
-            if isinstance(scale, float):
-                factor, scaled = scale, loss
-            else:  # a number that is not to be read
-                factor, scaled = 1.0, loss * scale
+            # A number that is not to be read scales the loss instead.
+            scaled = loss if waits else loss * scale
             gradients = self._tuned.gradients(scaled, views, factor, keep)
             with torch.no_grad():
                 accumulate([views[place] for place in self._tuned.places], gradients, factor, keep)

@@ -25,23 +25,24 @@ class VmapExecutor:
         """Prepare the batched function of a private copy of the task's module."""
         module, names, loss = copy.deepcopy(task.module).train(), task.layout.names, task.loss
 
-        def forward(params: tuple[Tensor, ...], x: Tensor) -> Tensor:
-            named = dict(zip(names, params, strict=True))
-            if terms.precision == "full":
-                whole: Tensor = functional_call(module, named, (x,))
-                return whole
+        full = terms.precision == "full"
+
+        def low(params: tuple[Tensor, ...], x: Tensor) -> Tensor:
             with in_precision(terms.precision, x.device):
-                outputs: Tensor = functional_call(module, named, (x,))
+                outputs: Tensor = functional_call(module, dict(zip(names, params, strict=True)), x)
             return outputs.to(params[0].dtype)
 
         def batch_loss(params: tuple[Tensor, ...], x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-            outputs = forward(params, x)
+            named = dict(zip(names, params, strict=True))
+            outputs = functional_call(module, named, (x,)) if full else low(params, x)
             return (per_example(loss, outputs, y, len(x), exact=False) * weights).sum()
 
         def scaled_loss(
             params: tuple[Tensor, ...], x: Tensor, y: Tensor, weights: Tensor, scaled: Tensor
         ) -> tuple[Tensor, Tensor]:
-            losses = per_example(loss, forward(params, x), y, len(x), exact=False)
+            named = dict(zip(names, params, strict=True))
+            outputs = functional_call(module, named, (x,)) if full else low(params, x)
+            losses = per_example(loss, outputs, y, len(x), exact=False)
             return (losses * scaled).sum(), (losses * weights).sum()
 
         value = grad_and_value(batch_loss)
