@@ -102,7 +102,7 @@ def choose_execution(work: Pass, task: Task, x: Tensor, y: Tensor, expected: flo
     probe(task, x[:_SAMPLE], y[:_SAMPLE])
     clients = max(round(min(expected, 2 * _LARGEST)), 1)
     key = key_of(work, task, x, y, clients, _processor())
-    known = recalled(key)
+    known = recalled(key, task, x, y)
     if known is not None:
         return known
     with one_thread():
@@ -207,9 +207,16 @@ class _Trial:
 
 
 # ------------------------------------------------------------------------------ remembering
-def _memory_file() -> pathlib.Path:
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(home) / "hanse" / "execution.json"
+_known: dict[str, dict[str, object]] = {}
+"""What this process has chosen: where no file can be written, its runs still agree."""
+
+
+def _memory_file() -> pathlib.Path | None:
+    """`None`: there is no home to remember at."""
+    with contextlib.suppress(RuntimeError):
+        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        return pathlib.Path(home) / "hanse" / "execution.json"
+    return None
 
 
 def key_of(
@@ -239,33 +246,37 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def recalled(key: str) -> Execution | None:
-    """What was chosen before, if it was and can still be meant."""
-    known = _recall(_memory_file()).get(key)
+def recalled(key: str, task: Task, x: Tensor, y: Tensor) -> Execution | None:
+    """What was chosen before, if it was, and is still right.
+
+    The key does not hold what the model's code does: that is tried on `x` and `y`.
+    """
+    file = _memory_file()
+    known = ({} if file is None else _read(file)).get(key, _known.get(key))
     if known is not None:
         with contextlib.suppress(HanseError, TypeError):
-            return Execution(**known)  # type: ignore[arg-type]
+            execution = Execution(**known)  # type: ignore[arg-type]
+            if why_not(execution.path, task, x[:_SAMPLE], y[:_SAMPLE]) is None:
+                return execution
     return None
 
 
 def remember(key: str, chosen: Execution) -> None:
-    """Have the next run of the same kind choose the same."""
-    _remember(_memory_file(), key, chosen)
+    """Have the next run of the same kind choose the same, if there is a place to write it down."""
+    _known[key] = asdict(chosen)
+    file = _memory_file()
+    if file is None:
+        return
+    kept = dict(list({**_read(file), key: asdict(chosen)}.items())[-_REMEMBERED:])
+    with contextlib.suppress(OSError, HanseError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(kept, indent=1))
 
 
-def _recall(path: pathlib.Path) -> dict[str, dict[str, object]]:
-    """What was remembered; a file that is damaged or not there is an empty memory."""
+def _read(path: pathlib.Path) -> dict[str, dict[str, object]]:
+    """What was written down; a file that is damaged or not there is an empty memory."""
     with contextlib.suppress(OSError, ValueError):
         found = json.loads(path.read_text())
         if isinstance(found, dict):
             return {k: v for k, v in found.items() if isinstance(v, dict)}
     return {}
-
-
-def _remember(path: pathlib.Path, key: str, chosen: Execution) -> None:
-    """Write it down, if there is a place for it."""
-    entries = {**_recall(path), key: asdict(chosen)}
-    kept = dict(list(entries.items())[-_REMEMBERED:])
-    with contextlib.suppress(OSError, HanseError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(kept, indent=1))

@@ -125,7 +125,7 @@ def choose_on_card(
     clients = max(round(expected), 1)
     work = strategy.local.passes[0]
     key = key_of(work, task, x, y, clients, meter.name, repr(strategy.local))
-    known = recalled(key)
+    known = recalled(key, task, x, y)
     if known is not None:
         return known
     found: dict[Execution, float] = {}

@@ -62,6 +62,16 @@ class Branching(nn.Module):
         return out if float(self.out.weight.detach().sum()) > 0 else -out
 
 
+class Options(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.out = nn.Linear(INPUTS, 5), nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.out(F.gelu(self.one(x), approximate="tanh"))
+        return out
+
+
 class Grouped(nn.Module):
     """Looks like a chain by its names; its view mixes the examples of a batch."""
 
@@ -125,6 +135,7 @@ OTHERS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "another GELU": (lambda: layers(nn.GELU("tanh")), "GELU"),
     "two functions": (lambda: layers(nn.ReLU(), nn.Tanh()), "follow a linear layer"),
     "a function first": (lambda: nn.Sequential(nn.ReLU(), layers()), "follow a linear layer"),
+    "a function with options": (Options, "arguments"),
     "softmax at the end": (lambda: nn.Sequential(layers(), nn.LogSoftmax(1)), "LogSoftmax"),
     "a convolution": (lambda: nn.Sequential(nn.Conv1d(1, 1, 1), nn.Flatten(), layers()), "Conv1d"),
 }
@@ -285,6 +296,46 @@ def large() -> nn.Module:
     )
 
 
+class Viewed(nn.Module):
+    """PyTorch's own example: `view` behind a convolution, which wants the channels first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.out = nn.Conv2d(1, 3, 3), nn.Linear(12, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(F.max_pool2d(self.convolution(x.view(-1, 1, 6, 6)), 2))
+        out: Tensor = self.out(x.view(-1, 12))
+        return out
+
+
+class Flat(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(len(x), -1)
+
+
+class Partly(nn.Module):
+    """Calls a part of a sequence, and keeps what it returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2))
+        self.out = nn.Linear(48 + 12, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = self.features[:2](x.view(-1, 1, 6, 6))
+        pooled = self.features[2](whole)
+        out: Tensor = self.out(torch.cat([whole.flatten(1), pooled.flatten(1)], dim=1))
+        return out
+
+
+class Stopped(nn.Module):
+    """Lets no gradient through."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.detach()
+
+
 TUNED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "convolutions": (convolutional, (36,), 0),
     "one ReLU everywhere": (lambda: convolutional(shared=True), (36,), 0),
@@ -294,6 +345,30 @@ TUNED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
         0,
     ),
     "large layers": (large, (INPUTS,), 2),
+    "a view behind a convolution": (Viewed, (36,), 0),
+    "a view of one's own in a sequence": (
+        lambda: nn.Sequential(
+            nn.Unflatten(1, (1, 6, 6)),
+            nn.Conv2d(1, 3, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            Flat(),
+            nn.Linear(12, CLASSES),
+        ),
+        (36,),
+        0,
+    ),
+    "a part of a sequence": (Partly, (36,), 0),
+    "a large layer that no gradient reaches": (
+        lambda: nn.Sequential(
+            nn.Linear(INPUTS, 768),
+            nn.Linear(768, 768),
+            Stopped(),
+            nn.Linear(768, CLASSES),
+        ),
+        (INPUTS,),
+        1,
+    ),
     "a large layer first": (
         lambda: nn.Sequential(nn.Linear(INPUTS, 100_000), nn.ReLU(), nn.Linear(100_000, CLASSES)),
         (INPUTS,),

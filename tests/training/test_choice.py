@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where choices are remembered: nowhere yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(choice, "_known", {})
     return tmp_path / "cache" / "hanse" / "execution.json"
 
 
@@ -118,9 +119,12 @@ def test_another_model_batch_or_cohort_is_another_choice(memory: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"x": 3}', "\x00"])
-def test_a_damaged_memory_is_made_anew(memory: Path, content: str) -> None:
+def test_a_damaged_memory_is_made_anew(
+    memory: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
     first = chosen()
     memory.write_text(content)
+    monkeypatch.setattr(choice, "_known", {})
     assert chosen().path == first.path
     assert len(json.loads(memory.read_text())) >= 1
 
@@ -138,8 +142,46 @@ def test_where_nothing_can_be_written_nothing_is_remembered(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(choice, "_known", {})
     assert chosen().path == "dense"
     assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208 - names are enough
+
+
+def test_nor_where_there_is_no_home_but_one_process_agrees_with_itself(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    first = chosen()
+    monkeypatch.setattr(choice, "_measure", lambda *_: pytest.fail("it was measured again"))
+    assert chosen() == first
+
+
+class Edited(nn.Module):
+    """Its forward changes, and its `repr` does not tell."""
+
+    coupled = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.out(x - x.mean(0) if self.coupled else x)
+        return out
+
+
+def test_what_was_remembered_is_tried_on_the_model_of_today(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert chosen(seeded(Edited)).path == "dense"
+    monkeypatch.setattr(Edited, "coupled", True)
+    found = chosen(seeded(Edited))
+    assert found.path == "module"
+    assert "rest of its batch" in found.why
 
 
 def test_the_oldest_choices_are_forgotten(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +218,7 @@ def test_a_resumed_run_keeps_what_it_began_with(
     begun = hanse.run(experiment(), tmp_path / "run")
     recorded = begun.about()["engine"]
     memory.unlink()  # and another choice would be made now
+    monkeypatch.setattr(choice, "_known", {})
     monkeypatch.setattr(choice, "_measure", lambda *_: Execution("module", 1, "another day"))
     assert prepare(experiment()).engine.execution.path == "module"
     again = hanse.resume(tmp_path / "run", experiment(rounds=4))

@@ -14,8 +14,7 @@ T = TypeVar("T")
 class Tree(Generic[T]):
     """A binary tree over block numbers: the same bits for any order of arrival.
 
-    In order, only O(log blocks) partial totals are pending. A missing neighbour counts as nothing,
-    so with blocks of a power of two the tree over clients does not depend on their size.
+    In order, only O(log blocks) partial totals are pending. A missing neighbour counts as nothing.
     """
 
     def __init__(self, merge: Callable[[T, T], T]) -> None:

@@ -132,6 +132,7 @@ class Ahead:
     def close(self) -> None:
         """Forget what was loaded, and end the thread."""
         self._loading.clear()
+        self._asked.clear()
         self._ready = None
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)

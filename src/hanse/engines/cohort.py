@@ -23,7 +23,7 @@ _SPAN_BYTES = 1 << 25  # of memories, which travel with a span
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """The clients of a round, longest first, in blocks of a power of two.
+    """The clients of a round, longest first, in blocks.
 
     A span is an aligned power of two of blocks: a subtree of the tree that sums are taken in. So
     a span's sum can be taken anywhere, and the bits do not depend on how long spans are.
@@ -31,7 +31,7 @@ class Cohort:
     Attributes:
         ids: `[n]`, the clients in the order of their places.
         sizes: `[n]`, how many examples each has, never increasing.
-        block: clients in a block, a power of two.
+        block: clients in a block.
         level: a span has `2 ** level` blocks.
     """
 

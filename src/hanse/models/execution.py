@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PathName = Literal["module", "vmap", "dense"]
 
 _NUDGE = 0.1  # of parameters, when a model is examined
-_APART = 1e-3  # of the norm of a gradient: more than single precision's rounding explains
+_APART = 1e-4  # of the norm of a gradient: more than single precision's rounding explains
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from hanse.models.executors.tuned import is_plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -128,6 +130,8 @@ def _linked(
     if found is None:
         kind = node.name if part is None else f"{name} ({type(part).__name__})"
         raise Unchained(f"{kind} is no linear layer, and no function known here")
+    if part is None and (len(node.args) > 1 or set(node.kwargs) - {"inplace"}):
+        raise Unchained(f"{node.name} is called with arguments that are not known here")
     if not links or links[-1].activation is not None:
         raise Unchained(f"{node.name} does not follow a linear layer")
     return [*links[:-1], links[-1]._replace(activation=found)]
@@ -144,5 +148,5 @@ def _check_parameters(module: nn.Module, layout: ParameterLayout) -> None:
             raise Unchained(f"{name} belongs to a {type(part).__name__}")
         if name not in layout.names:
             raise Unchained(f"{name} is not trained, or has two names")
-    if any(part._forward_hooks or part._forward_pre_hooks for part in module.modules()):  # noqa: SLF001 - no public way to ask
+    if not all(is_plain(part) for part in module.modules()):
         raise Unchained("a layer has hooks")

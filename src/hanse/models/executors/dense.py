@@ -45,6 +45,7 @@ class DenseExecutor:
         self._links, self._loss = chain(task), task.loss
         self._layout = task.layout
         self._layers = ByAddress(self._of)
+        self._waits = terms.waits
         half = terms.precision == "bfloat16"
         self._product, self._add = (_half_product, _half_add) if half else (_product, _add)
 
@@ -63,6 +64,8 @@ class DenseExecutor:
         self, batch: Batch, at: Tensor, target: Tensor, scale: Scalar, keep: Scalar
     ) -> Tensor:
         """As `Executor.add_to`."""
+        if self._waits:  # numbers: a product can then take them in
+            scale, keep = float(scale), float(keep)
         layers = self._layers(at)
         targets = layers if target is at else self._layers(target)
         inputs, kept, outputs = self._forward(layers, batch.x.flatten(2))

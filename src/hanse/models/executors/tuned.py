@@ -1,6 +1,7 @@
 """A private copy of a module that computes the same numbers faster, one client at a time.
 
-Three changes, each of which leaves values and gradients as they are up to rounding:
+Three changes to sequences of layers, each of which leaves values and gradients as they are up to
+rounding. A module whose forward is the user's own is left as it is.
 
 - convolutions read their inputs with the channels last, as their kernels like it;
 - a ReLU in front of a max-pooling moves behind it, where there is less to do: both are monotone;
@@ -24,6 +25,25 @@ if TYPE_CHECKING:
     from hanse.core.types import Scalar
     from hanse.models.task import Task
 
+_ANY_ORDER = {
+    nn.Conv2d,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.BatchNorm2d,
+    nn.GroupNorm,
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.GELU,
+    nn.SiLU,
+    nn.Dropout,
+    nn.Dropout2d,
+    nn.Identity,
+    nn.Flatten,
+    nn.Linear,
+}
 _FORWARD = "forward"  # what a module calls; set on a layer, it takes the place of its class's
 _LARGE = 1 << 19  # entries of a weight: below, the detour through Python costs more than it saves
 
@@ -50,8 +70,11 @@ class Tuned(NamedTuple):
     ) -> list[Tensor]:
         """The gradients at `places`; those of the other layers are added to their `views`."""
         for aim in self.aims:
-            aim.target, aim.scale, aim.keep = views[aim.place], scale, keep
+            aim.target, aim.scale, aim.keep, aim.reached = views[aim.place], scale, keep, False
         found = torch.autograd.grad(loss, self.inputs, allow_unused=True)
+        for aim in self.aims:
+            if not aim.reached:  # something behind it stops gradients: its own is zero
+                aim.target.mul_(keep)
         return [
             torch.zeros_like(parameter) if gradient is None else gradient
             for parameter, gradient in zip(self.inputs, found, strict=True)
@@ -66,6 +89,7 @@ class _Aim:
         self.target = layer.weight.detach()  # where the next gradient goes
         self.scale = 1.0
         self.keep: Scalar = 1.0
+        self.reached = False
 
     def forward(self, x: Tensor) -> Tensor:
         outputs: Tensor = _Straight.apply(x, self.tape, self)  # type: ignore[no-untyped-call]
@@ -73,6 +97,7 @@ class _Aim:
 
     def add(self, down: Tensor, x: Tensor) -> None:
         """`target = keep * target + scale * down' @ x`, in place."""
+        self.reached = True
         down, x = down.flatten(0, -2).T, x.flatten(0, -2)
         if isinstance(self.keep, float) and down.dtype == self.target.dtype:
             self.target.addmm_(down, x, beta=self.keep, alpha=self.scale)
@@ -104,12 +129,13 @@ class _Straight(torch.autograd.Function):
 
 def tuned(task: Task) -> Tuned:
     """A tuned copy of a task's module."""
-    module = _pooling_first(copy.deepcopy(task.module).train())
+    module = copy.deepcopy(task.module).train()
+    for sequence in _sequences(module):
+        _pooling_first(sequence)
     named = dict(module.named_parameters())
     params = [named[name] for name in task.layout.names]
-    for part in module.modules():
-        if type(part) is nn.Conv2d and _is_plain(part):
-            setattr(part, _FORWARD, _channels_last(part.forward))
+    for convolution in _with_channels_last(list(_in_order(module))):
+        setattr(convolution, _FORWARD, _channels_last(convolution.forward))
     tape = torch.zeros((), requires_grad=True, device=params[0].device)
     aims = [
         _Aim(layer, task.layout.names.index(f"{name}.weight"), tape)
@@ -123,10 +149,26 @@ def tuned(task: Task) -> Tuned:
     return Tuned(module, params, places, [*inputs, tape] if aims else inputs, aims)
 
 
-def _is_plain(part: nn.Module) -> bool:
-    """Whether nothing but the part's own forward happens when it is called."""
-    hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks)  # noqa: SLF001 - no public way to ask
-    return not any(hooks)
+def is_plain(part: nn.Module) -> bool:
+    """Whether nothing but its class's own forward happens when the part is called."""
+    hooks = (
+        part._forward_hooks,  # noqa: SLF001 - no public way to ask
+        part._forward_pre_hooks,  # noqa: SLF001 - as above
+        part._backward_hooks,  # noqa: SLF001 - as above
+        part._backward_pre_hooks,  # noqa: SLF001 - as above
+    )
+    return not any(hooks) and _FORWARD not in vars(part)
+
+
+def _with_channels_last(layers: list[nn.Module]) -> list[nn.Conv2d]:
+    """The convolutions of a sequence, if no layer behind the first minds the order in memory.
+
+    A module of the user's own may: `view` fails where a reshape would have to copy.
+    """
+    first = next((k for k, part in enumerate(layers) if type(part) is nn.Conv2d), len(layers))
+    if not all(type(part) in _ANY_ORDER and is_plain(part) for part in layers[first:]):
+        return []
+    return list(dict.fromkeys(part for part in layers if type(part) is nn.Conv2d))
 
 
 def _channels_last(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -142,18 +184,14 @@ def _channels_last(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Te
     return run
 
 
-def _pooling_first(module: nn.Module) -> nn.Module:
-    """Swap every ReLU with the max-pooling behind it, in sequences of layers."""
-    for part in module.modules():
-        if type(part) is not nn.Sequential:
-            continue
-        # Not named_children, which leaves out what comes a second time.
-        for (first, one), (second, other) in pairwise(list(part._modules.items())):  # noqa: SLF001 - as above
-            swap = type(one) is nn.ReLU and type(other) is nn.MaxPool2d
-            if swap and _is_plain(one) and _is_plain(other) and not other.return_indices:
-                setattr(part, first, other)
-                setattr(part, second, one)
-    return module
+def _pooling_first(sequence: nn.Sequential) -> None:
+    """Swap every ReLU with the max-pooling behind it."""
+    # Not named_children, which leaves out what comes a second time.
+    for (first, one), (second, other) in pairwise(list(sequence._modules.items())):  # noqa: SLF001 - as above
+        swap = type(one) is nn.ReLU and type(other) is nn.MaxPool2d
+        if swap and is_plain(one) and is_plain(other) and not other.return_indices:
+            setattr(sequence, first, other)
+            setattr(sequence, second, one)
 
 
 def _large_layers(module: nn.Module, task: Task) -> list[tuple[str, nn.Linear]]:
@@ -165,7 +203,7 @@ def _large_layers(module: nn.Module, task: Task) -> list[tuple[str, nn.Linear]]:
     calls = list(_in_order(module))
     found = []
     for name, layer in module.named_modules():
-        if type(layer) is not nn.Linear or not _is_plain(layer):
+        if type(layer) is not nn.Linear or not is_plain(layer):
             continue
         uses = sum(p is layer.weight for p in everything) + calls.count(layer) - 1
         large = (
@@ -178,7 +216,20 @@ def _large_layers(module: nn.Module, task: Task) -> list[tuple[str, nn.Linear]]:
     return found
 
 
+def _sequences(module: nn.Module) -> Iterator[nn.Sequential]:
+    """The module and the sequences in it, as long as each calls its layers once and in order.
+
+    A sequence in a module of another class is not one of them: that may call a part of it, or keep
+    what a layer returns.
+    """
+    if type(module) is nn.Sequential and is_plain(module):
+        yield module
+        for part in module:
+            yield from _sequences(part)
+
+
 def _in_order(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers of sequences within sequences, as often as they are called."""
-    for part in module if type(module) is nn.Sequential else ():
-        yield from _in_order(part) if type(part) is nn.Sequential else (part,)
+    """The layers of those sequences, as often as they are called."""
+    for part in module if type(module) is nn.Sequential and is_plain(module) else ():
+        nested = type(part) is nn.Sequential and is_plain(part)
+        yield from _in_order(part) if nested else (part,)
