@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import time
 import warnings
 from collections import deque
 from multiprocessing import connection
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from hanse.engines.span import SpanResult
 
 _PATIENCE = 5.0  # seconds for an idle worker to end by itself
+_LOOKS = 1000  # at whether it is known to have ended
 _fork = multiprocessing.get_context("fork")
 
 _ours: set[Connection] = set()
@@ -94,10 +96,17 @@ class Worker:
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
+        # It has ended. Another thread that asked for its children may have been told so in our
+        # place, and not have written it down yet.
+        for _ in range(_LOOKS):
+            if self.process.exitcode is not None:
+                break
+            time.sleep(_PATIENCE / _LOOKS)
         self.over, self.exit_code = True, self.process.exitcode
         if self.ended not in {-1, self.process.sentinel}:
             os.close(self.ended)
-        self.process.close()
+        with contextlib.suppress(ValueError):  # that thread has died: nobody will ever know
+            self.process.close()
 
 
 def _child(job: Job, seat: Seat, pipe: Connection, parent: int) -> None:
