@@ -13,20 +13,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from hanse.choice import choose_execution, examples_for
 from hanse.core.device import CPU, device_named, placed
 from hanse.core.errors import ConfigError, ModelError, StrategyError
 from hanse.core.rng import derive, generator
 from hanse.data import Federation, PackedClients, select_clients, to_dtype
 from hanse.data.packing import first_row, owner
-from hanse.engines.choice import check_room, check_workers, choose_engine
+from hanse.engines.make import check_room, check_workers, make_engine
 from hanse.models import Execution, Task, cross_entropy
 from hanse.models.execution import check_execution
 from hanse.round import Population
 from hanse.settings import Setting, setting_named
-from hanse.sizing import Card, choose_on_card
 from hanse.soundness import check
 from hanse.strategy import Strategy
+from hanse.tuning.on_card import Card, choose_on_card
+from hanse.tuning.on_processor import choose_execution, examples_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -194,7 +194,7 @@ def prepare(experiment: Experiment) -> Prepared:
         task=task,
         data=data,
         device=device,
-        engine=choose_engine(
+        engine=make_engine(
             experiment.workers, experiment.strategy, task, data.train, execution, device
         ),
         population=population,

@@ -17,7 +17,7 @@ from tests.engine.small import FEATURES, federation, mlp, snapshot, world
 from tests.strategies.table import TABLE
 
 import hanse
-import hanse.engines.choice
+import hanse.engines.make
 import hanse.experiment
 import hanse.records
 from hanse.data import LazyClients, PackedClients
@@ -137,7 +137,7 @@ def test_a_run_on_a_card_leaves_it_on_disk_and_is_resumed(
     assert isinstance(data.train, PackedClients)
     if kind == "lazy":
         data = dataclasses.replace(data, train=lazy(data.train))
-    monkeypatch.setattr(hanse.engines.choice, "CudaCapture", lambda _: DirectCapture())
+    monkeypatch.setattr(hanse.engines.make, "CudaCapture", lambda _: DirectCapture())
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**30, 2**30))
     monkeypatch.setattr(hanse.experiment, "device_named", lambda *_: CARD)
     monkeypatch.setattr(hanse.experiment, "placed", placed)

@@ -16,7 +16,7 @@ from hanse.cli.app import app
 from hanse.core.device import device_named, placed
 from hanse.core.errors import ConfigError, DataError, HanseError
 from hanse.data import LazyClients
-from hanse.engines.choice import check_room
+from hanse.engines.make import check_room
 from hanse.experiment import prepare
 from hanse.records import about, fingerprint
 from hanse.strategies import fedavg

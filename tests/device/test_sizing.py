@@ -11,12 +11,12 @@ from tests.device.small import CPU, Recorder
 from tests.engine.small import CLASSES, FEATURES, World, seeded, world
 from torch import nn
 
-from hanse import choice, sizing
 from hanse.engines.on_device import Place
 from hanse.engines.span import Trainer
 from hanse.models import Execution
-from hanse.sizing import choose_on_card
 from hanse.strategies import fedavg, fedsgd, scaffold
+from hanse.tuning import on_card, remembered
+from hanse.tuning.on_card import choose_on_card
 
 if TYPE_CHECKING:
     import pathlib
@@ -59,7 +59,7 @@ class MadeUp:
 
 @pytest.fixture
 def meter(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Callable[..., MadeUp]:
-    monkeypatch.setattr(choice, "_memory_file", lambda: tmp_path / "execution.json")
+    monkeypatch.setattr(remembered, "_file", lambda: tmp_path / "execution.json")
     trainer = Trainer
 
     def make(room: int, slow: str = "module", most: int = 10**9) -> MadeUp:
@@ -73,7 +73,7 @@ def meter(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Callable[.
             made_up.now = execution.path, execution.block
             return trainer(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(sizing, "Trainer", noted)
+        monkeypatch.setattr(on_card, "Trainer", noted)
         return made_up
 
     return make

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tests.engine.small import snapshot
 
 from hanse.engines import InProcess, Processes
-from hanse.engines.choice import choose_engine
+from hanse.engines.make import make_engine
 from hanse.round import run_round
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run(
 
 def here(small: World, strategy: Strategy, execution: Execution, rounds: int = 2) -> Outcome:
     """The outcome of the in-process engine."""
-    return run(choose_engine(1, strategy, small.task, small.data, execution), small, rounds)
+    return run(make_engine(1, strategy, small.task, small.data, execution), small, rounds)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from hanse.core.types import Layer
 from hanse.data import Federation, LazyClients, PackedClients, map_inputs
 from hanse.data.clients import MappedClients
 from hanse.engines.ahead import Ahead
-from hanse.engines.choice import choose_engine
+from hanse.engines.make import make_engine
 from hanse.selection import Uniform
 from hanse.strategies import fedavg
 
@@ -96,7 +96,7 @@ class Meeting:
 
 
 def met(strategy: Any, one: World) -> Outcome:  # noqa: ANN401
-    return run(choose_engine(1, strategy, one.task, one.data, MODULE), one, 1)
+    return run(make_engine(1, strategy, one.task, one.data, MODULE), one, 1)
 
 
 def test_a_span_loads_while_the_one_before_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +237,7 @@ def test_an_error_comes_where_the_examples_are_used(
         return found if client != bad else {**found, "x": found["x"] * torch.nan}
 
     one, strategy = small(lazy(load)), fedavg().then(Watched(trained.append))
-    engine = choose_engine(workers, strategy, one.task, one.data, MODULE)
+    engine = make_engine(workers, strategy, one.task, one.data, MODULE)
     with pytest.raises(DataError, match=f"'client {bad}'"):
         run(engine, one, 1)
     engine.close()
@@ -246,7 +246,7 @@ def test_an_error_comes_where_the_examples_are_used(
 
 def test_a_load_for_a_round_that_is_not_played_harms_nobody() -> None:
     one = small(lazy(), 1, 2)
-    engine = choose_engine(1, fedavg(), one.task, one.data, MODULE)
+    engine = make_engine(1, fedavg(), one.task, one.data, MODULE)
     expected = here(small(PACKED, 1, 2), fedavg(), MODULE, 3)
     other = small(lazy(), 5)
     state = one.start(fedavg())
@@ -262,7 +262,7 @@ def test_a_load_for_a_round_that_is_not_played_harms_nobody() -> None:
 def test_empty_rounds_are_nothing_to_load() -> None:
     one = small(lazy(), *())
     empty = world(data=one.data, participation=Chosen(()))
-    engine = choose_engine(1, fedavg(), one.task, one.data, MODULE)
+    engine = make_engine(1, fedavg(), one.task, one.data, MODULE)
     expected = here(small(PACKED), fedavg(), MODULE, 3)
     assert run(engine, one, 3, lambda number: run(engine, empty, 1) and None) == expected
     engine.close()

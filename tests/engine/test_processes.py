@@ -38,8 +38,8 @@ from hanse import Experiment, rounds
 from hanse.core.errors import ConfigError
 from hanse.core.types import Layer
 from hanse.engines import Processes
-from hanse.engines.choice import choose_engine
 from hanse.engines.cohort import Cohort
+from hanse.engines.make import make_engine
 from hanse.layers import Weighted
 from hanse.models import Execution, Task
 from hanse.selection import Full, Poisson, Uniform
@@ -304,8 +304,8 @@ def test_a_model_or_data_on_another_device_is_refused() -> None:
     module, one = mlp(), small()
     module.register_buffer("table", torch.zeros(3, dtype=torch.int64, device="meta"))
     with pytest.raises(ConfigError, match="tensors on meta"):
-        choose_engine(2, fedavg(), Task.of(module), one.data, MODULE)
+        make_engine(2, fedavg(), Task.of(module), one.data, MODULE)
     fields = {**one.data.fields, "more": torch.zeros(len(one.data.fields["x"]), device="meta")}
     data = dataclasses.replace(one.data, fields=fields)
     with pytest.raises(ConfigError, match="tensors on meta"):
-        choose_engine(2, fedavg(), one.task, data, MODULE)
+        make_engine(2, fedavg(), one.task, data, MODULE)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from hanse.core.errors import ConfigError, DataError, ModelError, StrategyError
 from hanse.core.types import Layer
 from hanse.data import LazyClients
+from hanse.engines import Processes, pool
 from hanse.selection import Full
 from hanse.strategies import fedavg
 
@@ -64,6 +66,17 @@ class Failing(Layer):
     ) -> tuple[Update, Memory]:
         if os.getpid() != PARENT:
             fail_with(self.error)
+        return update, memory
+
+
+@dataclass(frozen=True)
+class Slow(Layer):
+    """Takes a while in workers."""
+
+    def on_client(
+        self, update: Update, broadcast: Broadcast, memory: Memory, client: ClientContext
+    ) -> tuple[Update, Memory]:
+        time.sleep(0.3)
         return update, memory
 
 
@@ -305,3 +318,38 @@ def test_a_program_that_ends_without_ending_its_rounds(end: str, code: int, tmp_
     assert "False" not in ended.stdout
     assert (tmp_path / "log.txt").read_text() == ("once" if end != "kill" else "")
     assert "Traceback" not in ended.stderr or end == "raise"
+
+
+def test_a_long_silence_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_SILENCE", 0.05)
+    one = world()
+    engine = Processes(fedavg().then(Slow()), one.task, one.data, MODULE, 2)
+    with pytest.warns(RuntimeWarning, match="no worker process has finished") as caught:
+        run(engine, one, 1)
+    engine.close()
+    assert repr(one.data.name(0)) in " ".join(str(one.message) for one in caught)
+
+
+def test_processes_that_the_system_has_no_room_for() -> None:
+    script = """
+import os
+import resource
+from tests.engine.forked import run
+from tests.engine.small import MODULE, world
+from hanse.core.errors import WorkerError
+from hanse.engines import Processes
+from hanse.strategies import fedavg
+
+one = world()
+engine = Processes(fedavg(), one.task, one.data, MODULE, 2)
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 4, 4096))
+try:
+    run(engine, one)
+except WorkerError as error:
+    print(error)
+"""
+    done = subprocess.run(  # a limit that is set cannot be lifted for the other tests
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert "cannot be started: [Errno 24]" in done.stdout, done.stdout + done.stderr
+    assert "instead: fewer workers" in done.stdout

@@ -12,7 +12,6 @@ from tests.engine.small import CLASSES, FEATURES, clients, federation, mlp, seed
 from torch import Tensor, nn
 
 import hanse
-from hanse import choice
 from hanse.data.batching import Epochs, FullGradient, Pass, Steps
 from hanse.experiment import Experiment, prepare
 from hanse.models import Execution, Task
@@ -20,6 +19,7 @@ from hanse.runs import as_begun
 from hanse.selection import Uniform
 from hanse.strategies import fedavg
 from hanse.training import rounds
+from hanse.tuning import on_processor, remembered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where choices are remembered: nowhere yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(choice, "_known", {})
+    monkeypatch.setattr(remembered, "_known", {})
     return tmp_path / "cache" / "hanse" / "execution.json"
 
 
 def chosen(module: nn.Module | None = None, work: Pass = Epochs(), count: float = 8) -> Execution:
     data = clients(sizes=(40,)).fields
     task = Task.of(mlp() if module is None else module)
-    return choice.choose_execution(work, task, data["x"], data["y"], count)
+    return on_processor.choose_execution(work, task, data["x"], data["y"], count)
 
 
 def normed() -> nn.Module:
@@ -104,7 +104,7 @@ def test_a_block_is_no_larger_than_the_cohort(memory: Path) -> None:
 
 def test_a_choice_is_made_once(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = chosen()
-    monkeypatch.setattr(choice, "_measure", lambda *_: pytest.fail("it was measured again"))
+    monkeypatch.setattr(on_processor, "_measure", lambda *_: pytest.fail("it was measured again"))
     assert chosen() == first
     assert list(json.loads(memory.read_text())) != []
 
@@ -124,7 +124,7 @@ def test_a_damaged_memory_is_made_anew(
 ) -> None:
     first = chosen()
     memory.write_text(content)
-    monkeypatch.setattr(choice, "_known", {})
+    monkeypatch.setattr(remembered, "_known", {})
     assert chosen().path == first.path
     assert len(json.loads(memory.read_text())) >= 1
 
@@ -142,7 +142,7 @@ def test_where_nothing_can_be_written_nothing_is_remembered(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(choice, "_known", {})
+    monkeypatch.setattr(remembered, "_known", {})
     assert chosen().path == "dense"
     assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208 - names are enough
 
@@ -156,7 +156,7 @@ def test_nor_where_there_is_no_home_but_one_process_agrees_with_itself(
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr("pathlib.Path.home", homeless)
     first = chosen()
-    monkeypatch.setattr(choice, "_measure", lambda *_: pytest.fail("it was measured again"))
+    monkeypatch.setattr(on_processor, "_measure", lambda *_: pytest.fail("it was measured again"))
     assert chosen() == first
 
 
@@ -185,7 +185,7 @@ def test_what_was_remembered_is_tried_on_the_model_of_today(
 
 
 def test_the_oldest_choices_are_forgotten(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "_REMEMBERED", 2)
+    monkeypatch.setattr(remembered, "_KEPT", 2)
     for size in (2, 3, 4):
         chosen(count=size)
     assert len(json.loads(memory.read_text())) == 2
@@ -218,8 +218,8 @@ def test_a_resumed_run_keeps_what_it_began_with(
     begun = hanse.run(experiment(), tmp_path / "run")
     recorded = begun.about()["engine"]
     memory.unlink()  # and another choice would be made now
-    monkeypatch.setattr(choice, "_known", {})
-    monkeypatch.setattr(choice, "_measure", lambda *_: Execution("module", 1, "another day"))
+    monkeypatch.setattr(remembered, "_known", {})
+    monkeypatch.setattr(on_processor, "_measure", lambda *_: Execution("module", 1, "another day"))
     assert prepare(experiment()).engine.execution.path == "module"
     again = hanse.resume(tmp_path / "run", experiment(rounds=4))
     assert again.about()["engine"] == recorded

@@ -81,7 +81,7 @@ class Dispatch:
         worker.spans.popleft()
         if notice.kind == FAILED:
             error = failures.received(found)
-            who = self._clients(notice.span)
+            who = self.clients(notice.span)
             error.add_note(f"In the worker process that trained {who}:\n\n{found.trace}")
             raise error
         self.left -= 1
@@ -103,13 +103,14 @@ class Dispatch:
         if self._deaths[lost[0]] >= _DEATHS:
             raise WorkerError(
                 f"{_DEATHS} worker processes {_how(worker.exit_code)} while they trained "
-                f"{self._clients(lost[0])}",
+                f"{self.clients(lost[0])}",
                 why="what a process leaves undone is done by another, but this would end them all",
                 instead="workers = 1, to see it happen in the main process; if it is memory that "
                 "runs out, fewer workers",
             )
 
-    def _clients(self, span: int) -> str:
+    def clients(self, span: int) -> str:
+        """Who a span is, in words."""
         ids = self._cohort.members(span)
         names = [repr(self._name(int(client))) for client in ids[:_NAMED]]
         more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""

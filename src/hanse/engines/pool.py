@@ -12,6 +12,7 @@ from collections import deque
 from multiprocessing import connection
 from typing import TYPE_CHECKING
 
+from hanse.core.errors import WorkerError
 from hanse.engines.arena import Arena
 from hanse.engines.dispatch import Dispatch
 from hanse.engines.messages import write
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hanse.engines.span import SpanResult
 
 _PATIENCE = 5.0  # seconds for an idle worker to end by itself
+_SILENCE = 600.0  # seconds without a word of any worker, after which it is said whom they train
 _LOOKS = 1000  # at whether it is known to have ended
 _fork = multiprocessing.get_context("fork")
 
@@ -145,24 +147,20 @@ class Pool:
             WorkerError: a span has ended its process several times.
             Exception: what a worker has raised.
         """
-        if os.getpid() != self._owner:  # the workers are those of the process that it is a fork of
-            self._workers, self._published, self._owner = [], None, os.getpid()
-        if self._published is None:
-            self._published = Arena()
-        notice = Notice(ROUND, 0, 0, write(about, self._published))
+        published = self._shared()
+        notice = Notice(ROUND, 0, 0, write(about, published))
         dispatch = Dispatch(about.assignment.cohort, self._job.data, memories)
         needed = min(self._size, dispatch.left)
         while len(self._workers) < needed:
-            slots = [Arena() for _ in range(SLOTS)]
-            seat = Seat(len(self._workers), self._published, slots)
-            self._workers.append(Worker(seat, self._job))
-            self._workers[-1].start()
+            with _started(len(self._workers)):
+                seat = Seat(len(self._workers), published, [Arena() for _ in range(SLOTS)])
+                self._workers.append(Worker(seat, self._job))
+                self._workers[-1].start()
         for worker in self._workers[:needed]:
             worker.tell(notice)
         while dispatch.left:
             dispatch.hand_out(self._workers[:needed])
-            waiting = [x for w in self._workers[:needed] for x in (w.pipe, w.ended)]
-            ready = connection.wait(waiting)
+            ready = _something(dispatch, self._workers[:needed])
             for number, worker in enumerate(self._workers[:needed]):
                 if worker.pipe in ready or worker.ended in ready:
                     while (heard := worker.heard()) is not None:
@@ -171,8 +169,17 @@ class Pool:
                     worker.end()
                     dispatch.died(worker)
                     self._workers[number] = Worker(worker.seat, self._job)
-                    self._workers[number].start()
+                    with _started(number):
+                        self._workers[number].start()
                     self._workers[number].tell(notice)
+
+    def _shared(self) -> Arena:
+        """What is published to all workers; made anew in a fork, whose parent has the workers."""
+        if os.getpid() != self._owner:
+            self._workers, self._published, self._owner = [], None, os.getpid()
+        if self._published is None:
+            self._published = Arena()
+        return self._published
 
     def close(self) -> None:
         """End all workers; a fork of this process that calls it ends nobody."""
@@ -186,3 +193,34 @@ class Pool:
         if self._published is not None:
             self._published.close()
             self._published = None
+
+
+@contextlib.contextmanager
+def _started(before: int) -> Iterator[None]:
+    """Say what can be done where the system has no room for another process."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkerError(
+            f"a worker process beside {before} others cannot be started: {error}",
+            why="each takes a process, a few open files and some memory (ulimit -a shows limits)",
+            instead="fewer workers; workers = 1 needs none of these",
+        ) from error
+
+
+def _something(dispatch: Dispatch, workers: list[Worker]) -> list[object]:
+    """The files of workers that have something to say or have ended; waits for the first.
+
+    After a long silence it says for whom: a fork may hang in a lock that no thread is left to open.
+    """
+    waiting = [x for w in workers for x in (w.pipe, w.ended)]
+    while not (ready := connection.wait(waiting, _SILENCE)):
+        held = [dispatch.clients(w.spans[0].span) for w in workers if w.spans]
+        warnings.warn(
+            f"no worker process has finished anything for {_SILENCE:g} seconds; they train "
+            f"{'; '.join(held)}. If that cannot take so long, a lock of a library may have been "
+            "held when they were forked: stop, and go on with workers = 1",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return list(ready)

@@ -88,19 +88,22 @@ def evaluate(
     with torch.no_grad(), placed(device):
         broadcast = _broadcast(task, strategy, state, len(ids))
         initial = initial_memory(strategy, broadcast, task.buffers.local)
-        for chunk in _chunks(data, ids, _room(initial)):
+        sizes = data.sizes(ids)
+        for chunk in _chunks(ids, sizes, _room(initial)):
             slots = _slots(state, chunk, initial, known=split != "unseen")
             seen = at_client(broadcast, slots[0], len(chunk))
             models = seen._replace(params=strategy.local.model_for(seen, slots[1]))
             for name, values in _chunk(task, module, models, functions, data, chunk).items():
                 parts[name].append(values)
     metrics = {name: torch.cat(found).numpy() for name, found in parts.items()}
-    return Evaluation(split, ids, data.sizes(ids), metrics)
+    return Evaluation(split, ids, sizes, metrics)
 
 
-def _chunks(data: ClientData, ids: NDArray[np.int64], room: int) -> Iterator[NDArray[np.int64]]:
+def _chunks(
+    ids: NDArray[np.int64], sizes: NDArray[np.int64], room: int
+) -> Iterator[NDArray[np.int64]]:
     """Consecutive clients with about `_ROWS` examples together, `room` clients at most."""
-    ends = np.cumsum(data.sizes(ids))
+    ends = np.cumsum(sizes)
     cuts = np.flatnonzero(np.diff(ends // _ROWS)) + 1
     for chunk in np.split(ids, cuts):
         yield from (chunk[first : first + room] for first in range(0, len(chunk), room))

@@ -156,3 +156,11 @@ def in_precision(precision: Precision, device: torch.device) -> torch.autocast:
         enabled=precision == "bfloat16",
         cache_enabled=False,
     )
+
+
+def accumulate(targets: list[Tensor], gradients: list[Tensor], scale: Scalar, keep: Scalar) -> None:
+    """`targets = keep * targets + scale * gradients`, in place."""
+    if not (isinstance(keep, float) and keep == 1.0):
+        torch._foreach_mul_(targets, keep)
+    # The type checker does not know that a 0-d tensor is a number too.
+    torch._foreach_add_(targets, gradients, alpha=scale)  # type: ignore[arg-type]

@@ -9,8 +9,7 @@ import torch
 from hanse.core.errors import ModelError
 from hanse.core.rng import seed_for
 from hanse.models.executors.tuned import tuned
-from hanse.models.executors.vmapped import accumulate
-from hanse.models.gradient import ByAddress, Terms, in_precision, per_example
+from hanse.models.gradient import ByAddress, Terms, accumulate, in_precision, per_example
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.func import functional_call, grad_and_value, vmap
 
-from hanse.models.gradient import ByAddress, Terms, in_precision, per_example
+from hanse.models.gradient import ByAddress, Terms, accumulate, in_precision, per_example
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,11 +87,3 @@ class VmapExecutor:
     def clear(self) -> None:
         """Forget all vectors."""
         self._views.clear()
-
-
-def accumulate(targets: list[Tensor], gradients: list[Tensor], scale: Scalar, keep: Scalar) -> None:
-    """`targets = keep * targets + scale * gradients`, in place."""
-    if not (isinstance(keep, float) and keep == 1.0):
-        torch._foreach_mul_(targets, keep)
-    # The type checker does not know that a 0-d tensor is a number too.
-    torch._foreach_add_(targets, gradients, alpha=scale)  # type: ignore[arg-type]

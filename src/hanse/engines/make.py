@@ -67,7 +67,7 @@ def _gigabytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB"
 
 
-def choose_engine(
+def make_engine(
     workers: int,
     strategy: Strategy,
     task: Task,

@@ -10,18 +10,16 @@ import math
 import time
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 import torch
 
-from hanse.choice import Few, key_of, recalled, remember
-from hanse.core.types import RoundContext
 from hanse.engines.capture import CudaCapture
-from hanse.engines.cohort import Cohort
 from hanse.engines.on_device import Place
 from hanse.engines.span import Assignment, Trainer
 from hanse.models import Execution
 from hanse.models.execution import probe, why_not
 from hanse.round import initial_state, publish
+from hanse.tuning.remembered import key_of, recall, remember
+from hanse.tuning.trial import SAMPLE, Few, first_round, in_words, nothing_remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from hanse.models.execution import PathName
     from hanse.strategy import Strategy
 
-_SAMPLE = 4  # examples that a model is tried on
 _TRIED = (2, 4)  # clients in the blocks whose memory is compared
 _SHARE = 2  # blocks take so much of the free memory at most: one part of so many
 _REPEATS = 3
@@ -120,17 +117,18 @@ def choose_on_card(
     Raises:
         ModelError: the model or the loss cannot be used on these examples.
     """
-    few = x[:_SAMPLE], y[:_SAMPLE]
+    few = x[:SAMPLE], y[:SAMPLE]
     probe(task, *few)
     clients = max(round(expected), 1)
     work = strategy.local.passes[0]
     key = key_of(work, task, x, y, clients, meter.name, repr(strategy.local))
-    known = recalled(key, task, x, y)
+    known = recall(key, task, x, y)
     if known is not None:
         return known
     found: dict[Execution, float] = {}
     for path in _candidates(task, *few):
-        trial = _Trial(strategy, task, Few({"x": x, "y": y}, len(x)), meter, path)
+        data = Few({"x": x, "y": y}, len(x), max(clients, *_TRIED))
+        trial = _Trial(strategy, task, data, meter, path)
         seconds, block = trial.seconds(1 if path == "module" else trial.largest(clients))
         found[Execution(path, block)] = seconds
     chosen = _best(found)
@@ -150,9 +148,7 @@ def _best(found: dict[Execution, float]) -> Execution:
     alone = Execution("module", 1)
     if chosen != alone and found[chosen] > _BETTER * found[alone]:
         chosen = alone
-    words = f"measured: {1e3 * found[chosen]:.2g} ms a client"
-    if chosen != alone:
-        words += f", {1e3 * found[alone]:.2g} ms one at a time through the module"
+    words = in_words(found[chosen], None if chosen == alone else found[alone])
     return Execution(chosen.path, chosen.block, words)
 
 
@@ -192,25 +188,14 @@ class _Trial:
 
     def _run(self, block: int) -> Callable[[], None]:
         """Trains a block, each time anew."""
-        place, ids = self._meter.place, np.arange(block)
-        context = RoundContext(
-            number=1,
-            key=np.uint64(0),
-            population=block,
-            expected=float(block),
-            cohort=block,
-            setting="cross-silo",
-            layout=self._task.layout,
-        )
+        place = self._meter.place
         state = initial_state(self._strategy, self._task, place.device)
-        cohort = Cohort(ids, self._data.sizes(ids), block, level=0)
-        broadcast = publish(state, self._strategy, context)
-        assignment = Assignment(broadcast, cohort, None)
+        broadcast = publish(state, self._strategy, first_round(block, self._task.layout))
+        assignment = Assignment(broadcast, self._data.cohort(block), None)
         trainer = Trainer(
             self._task, self._data, Execution(self._path, block), self._strategy, place
         )
-        initial = trainer.initial(assignment.broadcast)
-        slots = tuple({k: v.expand(block, *v.shape) for k, v in one.items()} for one in initial)
+        slots = nothing_remembered(trainer, broadcast, block)
         return lambda: _ignore(trainer.train(assignment, 0, lambda _places: slots))
 
 
