@@ -34,12 +34,12 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from hanse.experiment import Experiment
-    from hanse.layers import Weighted
+    from hanse.layers import Normalized, Weighted
     from hanse.models import Execution
     from hanse.runs import export, load, resume, run
     from hanse.selection import Full, Poisson, Uniform
     from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
-    from hanse.strategies import fedavg, fedprox, fedsgd, scaffold
+    from hanse.strategies import fedavg, feddyn, fednova, fedprox, fedsgd, mimelite, scaffold
     from hanse.strategy import Strategy
     from hanse.training import Round, rounds
 
@@ -52,6 +52,7 @@ __all__ = [
     "Full",
     "HanseError",
     "ModelError",
+    "Normalized",
     "Poisson",
     "Round",
     "RunError",
@@ -69,11 +70,14 @@ __all__ = [
     "data",
     "export",
     "fedavg",
+    "feddyn",
+    "fednova",
     "fedprox",
     "fedsgd",
     "layers",
     "load",
     "local",
+    "mimelite",
     "models",
     "resume",
     "rounds",
@@ -105,12 +109,12 @@ _HOMES = {
         "WorkerError",
     ),
     "experiment": ("Experiment",),
-    "layers": ("Weighted",),
+    "layers": ("Normalized", "Weighted"),
     "models": ("Execution",),
     "runs": ("export", "load", "resume", "run"),
     "selection": ("Full", "Poisson", "Uniform"),
     "server": ("ServerAdagrad", "ServerAdam", "ServerSGD", "ServerYogi"),
-    "strategies": ("fedavg", "fedprox", "fedsgd", "scaffold"),
+    "strategies": ("fedavg", "feddyn", "fednova", "fedprox", "fedsgd", "mimelite", "scaffold"),
     "strategy": ("Strategy",),
     "training": ("Round", "rounds"),
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from hanse.core.errors import StrategyError
-from hanse.core.types import Facts, Layer, Memory, Update, Vector, vector
+from hanse.core.types import Layer, Memory, Update, Vector, vector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +68,9 @@ def client_round(
     _check_state(strategy, state, len(client.id))
     for number in range(len(strategy.local.passes)):
         work.walk(number, state, strategy.local.step)
-    everyone = dataclasses.replace(client, facts=work.facts())
+    facts = work.facts()
+    effective = strategy.local.effective_steps(broadcast, facts.steps)
+    everyone = dataclasses.replace(client, facts=facts._replace(effective_steps=effective))
 
     own = _own_columns(strategy, broadcast, own, state, work)
     update, kept = strategy.local.finish(state, broadcast, memories[0], everyone)
@@ -151,7 +153,7 @@ def _select(done: ClientResult, rows: Tensor) -> ClientResult:
             position=client.position[index],
             key=client.key[index],
             examples=client.examples[rows],
-            facts=Facts(*(value[rows] for value in client.facts)),
+            facts=client.facts.of(rows),
         ),
     )
 

@@ -17,13 +17,14 @@ from hanse.core.device import CPU, device_named, placed
 from hanse.core.errors import ConfigError, ModelError, StrategyError
 from hanse.core.rng import derive, generator
 from hanse.data import Federation, PackedClients, select_clients, to_dtype
+from hanse.data.batching import FullGradient
 from hanse.data.packing import first_row, owner
 from hanse.engines.make import check_room, check_workers, make_engine
 from hanse.models import Execution, Task, cross_entropy
-from hanse.models.execution import check_execution
+from hanse.models.execution import check_execution, loss_couples, on_exact_batches
 from hanse.round import Population
 from hanse.settings import Setting, setting_named
-from hanse.soundness import check
+from hanse.soundness import check, check_whole_gradients
 from hanse.strategy import Strategy
 from hanse.tuning.on_card import Card, choose_on_card
 from hanse.tuning.on_processor import choose_execution, examples_for
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from hanse.selection import Participation
 
 _SAMPLE = 4  # examples that a model is tried on before the run
+_MANY = 64  # examples that a loss is tried on
 _IGNORED = -100  # torch's label for an example without one
 
 
@@ -184,6 +186,7 @@ def prepare(experiment: Experiment) -> Prepared:
     check_room(data.train, device)
     with placed(device):
         execution = _execution(experiment, task.on(device), data, expected, device)
+        execution = _on_exact_batches(experiment, execution, task, data)
     _check_labels(task, data)
     population = Population(
         clients, participation, setting.name, experiment.seed, experiment.rounds
@@ -344,6 +347,20 @@ def _execution(
     if device.type == "cpu":
         return choose_execution(work, task, *sample, expected)
     return choose_on_card(strategy, task, *sample, expected, Card(device))
+
+
+def _on_exact_batches(
+    experiment: Experiment, execution: Execution, task: Task, data: Federation
+) -> Execution:
+    """Keep a loss that looks at a whole batch away from padding, and from parts of a batch."""
+    passes = experiment.strategy.local.passes
+    if execution.path == "module" and not any(isinstance(p, FullGradient) for p in passes):
+        return execution
+    with torch.device("cpu"):
+        if not loss_couples(task, *_sample(data, _MANY)):
+            return execution
+    check_whole_gradients(experiment.strategy, data.train)
+    return on_exact_batches(execution, wanted=experiment.execution is not None)
 
 
 def _check_labels(task: Task, data: Federation) -> None:

@@ -119,6 +119,7 @@ def round_record(done: Round) -> dict[str, Any]:
                 "pairwise_cosine": result.pairwise_cosine,
             },
         }
+    record["server"] = done.reported
     for split in ("test", "unseen"):
         evaluation = done.evaluations.get(split)
         record[split] = None if evaluation is None else evaluation.overall

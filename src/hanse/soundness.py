@@ -5,17 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from hanse.core.errors import StrategyError
 from hanse.core.types import RoundContext
-from hanse.local import FullGradientStep
+from hanse.data.batching import FullGradient
+from hanse.layers import Normalized, Weighted
+from hanse.local import DynamicSGD, FullGradientStep, MimeSGD
 from hanse.memory import initial_memory
 from hanse.round import initial_state, publish
 
 if TYPE_CHECKING:
+    from hanse.core.types import Broadcast
+    from hanse.data import ClientData
     from hanse.models import Task
     from hanse.settings import Setting
     from hanse.strategy import Strategy
+
+_TRIED = 64  # steps of a client, to see whether they can be divided by
 
 
 def check(strategy: Strategy, task: Task, setting: Setting) -> tuple[str, ...]:
@@ -25,6 +32,9 @@ def check(strategy: Strategy, task: Task, setting: Setting) -> tuple[str, ...]:
         StrategyError: the combination is refused.
     """
     _refuse_untrained_columns(strategy, task)
+    _refuse_unsound_normalisation(strategy, task, setting)
+    _refuse_sums_for_means(strategy)
+    _refuse_weighted_dynamics(strategy)
     if setting.memory == "stale" and _clients_remember(strategy, task, setting):
         warning = (
             f"{type(strategy.local).__name__} has clients remember a vector between rounds, but "
@@ -35,21 +45,103 @@ def check(strategy: Strategy, task: Task, setting: Setting) -> tuple[str, ...]:
     return ()
 
 
-def _refuse_untrained_columns(strategy: Strategy, task: Task) -> None:
-    if task.layout.local and isinstance(strategy.local, FullGradientStep):
-        kept = [
-            n
-            for n, o in zip(task.layout.names, task.layout.offsets, strict=True)
-            if o >= task.layout.shared
-        ]
+def check_whole_gradients(strategy: Strategy, clients: ClientData) -> None:
+    """Refuse to take whole gradients in chunks, for a loss that couples examples.
+
+    Raises:
+        StrategyError: a client has more examples than a chunk.
+    """
+    chunks = [p.chunk for p in strategy.local.passes if isinstance(p, FullGradient)]
+    most = int(clients.sizes(np.arange(len(clients))).max()) if chunks else 0
+    if chunks and most > (chunk := min(chunks)):
         raise StrategyError(
-            f"FedSGD with parameters that stay with the clients: {', '.join(kept)}",
+            f"{type(strategy.local).__name__} reads {chunk} examples at a time for a whole "
+            f"gradient, and a client has {most}",
+            why="an example's loss depends on the rest of its batch, so the gradients of parts do "
+            "not add up to that of the whole",
+            instead=f"chunks of {most}: fedsgd(chunk={most}), "
+            f"ScaffoldSGD(gradient_chunk={most}), MimeSGD(gradient_chunk={most})",
+        )
+
+
+def _refuse_untrained_columns(strategy: Strategy, task: Task) -> None:
+    layout = task.layout
+    if not layout.local:
+        return
+    columns = zip(layout.names, layout.offsets, strict=True)
+    kept = ", ".join(name for name, offset in columns if offset >= layout.shared)
+    if isinstance(strategy.local, MimeSGD):
+        raise StrategyError(
+            f"MimeLite with parameters that stay with the clients: {kept}",
+            why="clients step with the server's moments, and it has none of what it never sees",
+            instead="a strategy whose clients step by themselves (fedavg, fedprox, scaffold)",
+        )
+    if isinstance(strategy.local, FullGradientStep):
+        raise StrategyError(
+            f"FedSGD with parameters that stay with the clients: {kept}",
             why="its clients only send a gradient: what stays with them would never be trained",
             instead="a strategy that trains at the client (fedavg, fedprox, scaffold)",
         )
 
 
+def _refuse_unsound_normalisation(strategy: Strategy, task: Task, setting: Setting) -> None:
+    count = sum(isinstance(layer, Normalized) for layer in strategy.layers)
+    if count > 1:
+        raise StrategyError(
+            f"{count} Normalized layers in one strategy",
+            why="a client's update would be divided by its number of steps more than once",
+            instead='one of them: layers=(Normalized(), Weighted("examples"))',
+        )
+    if not count:
+        return
+    broadcast = _first_broadcast(strategy, task, setting)
+    taken = torch.arange(1, _TRIED + 1, dtype=task.dtype)
+    if strategy.local.effective_steps(broadcast, taken) is None:
+        raise StrategyError(
+            f"Normalized around {type(strategy.local).__name__}",
+            why="it does not say how many plain steps a client's walk amounts to, and that is what "
+            "an update is divided by",
+            instead="LocalSGD, ProximalSGD or ScaffoldSGD, or a method `effective_steps` of it",
+        )
+
+
+def _refuse_sums_for_means(strategy: Strategy) -> None:
+    """Refuse a part that needs a mean where no `Weighted` behind it makes one."""
+    onion = strategy.onion
+    for place, part in enumerate(onion):
+        needed = set(part.averaged)
+        behind = [layer for layer in onion[place + 1 :] if isinstance(layer, Weighted)]
+        if needed and not any(needed <= set(layer.vectors) for layer in behind):
+            name, words = type(part).__name__, " and ".join(map(repr, sorted(needed)))
+            by = "uniform" if isinstance(strategy.local, DynamicSGD) else "examples"
+            order = f'({name}(), Weighted("{by}"))' if place else f'(Weighted("{by}"),)'
+            raise StrategyError(
+                f"{name} without a Weighted behind it that averages {words}",
+                why="its server half needs the mean over clients, and would be given a sum",
+                instead=f"layers={order}, and `vectors` left as they are",
+            )
+
+
+def _refuse_weighted_dynamics(strategy: Strategy) -> None:
+    if not isinstance(strategy.local, DynamicSGD) or not strategy.local.alpha:
+        return
+    for layer in strategy.layers:
+        if isinstance(layer, Weighted) and layer.by != "uniform":
+            raise StrategyError(
+                f"FedDyn with updates weighted by {layer.by!r}",
+                why="the server's h is the mean over clients of what each remembers, which a "
+                "weighted mean of the updates does not tell",
+                instead='layers=(Weighted("uniform"),), as feddyn() has it; scaffold takes either',
+            )
+
+
 def _clients_remember(strategy: Strategy, task: Task, setting: Setting) -> bool:
+    broadcast = _first_broadcast(strategy, task, setting)
+    _, *memories = initial_memory(strategy, broadcast, task.buffers.local)
+    return any(memories)
+
+
+def _first_broadcast(strategy: Strategy, task: Task, setting: Setting) -> Broadcast:
     context = RoundContext(
         number=1,
         key=np.uint64(0),
@@ -59,6 +151,4 @@ def _clients_remember(strategy: Strategy, task: Task, setting: Setting) -> bool:
         setting=setting.name,
         layout=task.layout,
     )
-    broadcast = publish(initial_state(strategy, task), strategy, context)
-    _, *memories = initial_memory(strategy, broadcast, task.buffers.local)
-    return any(memories)
+    return publish(initial_state(strategy, task), strategy, context)

@@ -15,7 +15,7 @@ from hanse.core.errors import DivergenceError
 from hanse.core.threads import one_thread
 from hanse.evaluation import Evaluation, evaluate
 from hanse.experiment import Experiment, Prepared, prepare
-from hanse.local import FullGradientStep, ProximalSGD, ScaffoldSGD
+from hanse.local import AdaptiveMu, FullGradientStep, ProximalSGD, ScaffoldSGD
 from hanse.round import FederationState, RoundResult, initial_state, run_round
 from hanse.server import ServerSGD
 
@@ -57,6 +57,16 @@ class Round:
     def train_loss(self) -> float | None:
         """The cohort's mean training loss, by examples; `None` if nobody trained."""
         return None if self.result is None else train_loss(self.result)
+
+    @property
+    def reported(self) -> dict[str, float]:
+        """What the strategy's parts report of the server's state, such as an adaptive mu."""
+        onion = self.prepared.experiment.strategy.onion
+        return {
+            name: float(value)
+            for layer, state in zip(onion, self.state.layers, strict=True)
+            for name, value in layer.reported(state).items()
+        }
 
     def model(self) -> nn.Module:
         """The global model, as a new module in the computer's memory."""
@@ -204,7 +214,10 @@ def advice(strategy: Strategy) -> str:
     if count > 1:
         words.append(f"fewer local steps ({count} epochs or steps now)")
     if isinstance(local, ProximalSGD):
-        words.append(f"a larger mu ({local.mu:g} now; try {10 * local.mu or 0.01:g})")
+        mu, name = local.mu, "mu"
+        if isinstance(mu, AdaptiveMu):
+            mu, name = mu.start, "start of the adaptive mu"
+        words.append(f"a larger {name} ({mu:g} now; try {10 * mu or 0.01:g})")
     elif not isinstance(local, ScaffoldSGD):
         words.append("fedprox with mu=0.1, which holds clients near the global model")
     if strategy.server != ServerSGD():

@@ -159,6 +159,7 @@ EXAMPLES: Mapping[tuple[str, str], object] = {
     ("Participation uniform", "count"): 2,
     ("Participation poisson", "rate"): 0.5,
     ("Strategy fedsgd", "lr"): 0.1,
+    ("Strategy mimelite", "beta2"): 0.99,
     ("Strategy fedsgd", "server"): {"optimizer": "adam"},
     ("Schedule step", "lr"): 0.1,
     ("Schedule exponential", "lr"): 0.1,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PAGE = tables("run-directory.md")
 
 # Keys whose values are mappings of their own, which the page describes in words.
-WHOLE = {"test", "unseen", "metrics", "fingerprint"}
+WHOLE = {"test", "unseen", "server", "metrics", "fingerprint"}
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import hanse
 from hanse.config import ExperimentFile, read_experiment
 from hanse.data import standardise, watch
 from hanse.experiment import prepare
-from hanse.local import CosineDecay, StepDecay
+from hanse.local import AdaptiveMu, CosineDecay, StepDecay
 from hanse.records import fingerprint
 from hanse.runs import carry_on, finish, start
 
@@ -100,6 +100,33 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
             "seed": 3,
             "participation": hanse.Uniform(count=4),
         },
+    ),
+    "fedprox, adaptive": (
+        """
+        [strategy]
+        name = "fedprox"
+        mu = { start = 0.5, patience = 1 }
+        """,
+        {"strategy": hanse.fedprox(mu=AdaptiveMu(0.5, patience=1))},
+    ),
+    "feddyn": (
+        """
+        [strategy]
+        name = "feddyn"
+        alpha = 0.3
+        server = "adam"
+        """,
+        {"strategy": hanse.feddyn(alpha=0.3, server=hanse.ServerAdam())},
+    ),
+    "mimelite": (
+        """
+        [strategy]
+        name = "mimelite"
+        lr = 0.001
+        beta2 = 0.99
+        weighting = "examples"
+        """,
+        {"strategy": hanse.mimelite(lr=0.001, beta2=0.99, weighting="examples")},
     ),
     "fedsgd": (
         """

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from hanse.data.batching import Steps
-from hanse.layers import Weighted
+from hanse.layers import Normalized, Weighted
 from hanse.local import (
     SGD,
+    AdaptiveMu,
     CosineDecay,
     ExponentialDecay,
     LocalSGD,
+    MimeSGD,
     ProximalSGD,
     ScaffoldSGD,
     StepDecay,
 )
 from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
-from hanse.strategies import fedavg, fedprox, fedsgd, scaffold
+from hanse.strategies import fedavg, feddyn, fednova, fedprox, fedsgd, mimelite, scaffold
 from hanse.strategy import Strategy
 
 TABLE: dict[str, Strategy] = {
@@ -52,5 +54,26 @@ TABLE: dict[str, Strategy] = {
     "scaffold-2-steps": Strategy(ScaffoldSGD(SGD(0.1), Steps(3, 4)), (Weighted("uniform"),)),
     "scaffold-1-chunks": Strategy(
         ScaffoldSGD(SGD(0.1), Steps(3, 4), 1, 16), (Weighted("uniform"),)
+    ),
+    "scaffold-2-normalized": Strategy(ScaffoldSGD(), (Normalized(), Weighted("uniform"))),
+    "fednova": fednova(local_epochs=2, batch_size=4),
+    "fednova-momentum-decay": fednova(
+        lr=ExponentialDecay(0.1, 0.9), mu=0.5, momentum=0.9, weight_decay=0.01, weighting="uniform"
+    ),
+    "fednova-adam": fednova(server=ServerAdam(0.05)),
+    "fednova-adaptive-mu": fedprox(mu=AdaptiveMu(0.5, patience=1)).replace(
+        layers=(Normalized(), Weighted("examples"))
+    ),
+    "fedprox-adaptive": fedprox(lr=0.3, mu=AdaptiveMu(0.5, patience=1), momentum=0.5),
+    "feddyn": feddyn(local_epochs=2),
+    "feddyn-momentum-decay-cosine": feddyn(
+        lr=CosineDecay(0.1, rounds=10), alpha=0.5, momentum=0.5, weight_decay=0.01
+    ),
+    "feddyn-adam": feddyn(server=ServerAdam(0.05)),
+    "mimelite": mimelite(local_epochs=2),
+    "mimelite-adam": mimelite(lr=0.02, beta2=0.9, tau=0.1, weight_decay=0.01),
+    "mimelite-chunks": Strategy(
+        MimeSGD(SGD(0.1), Steps(3, 4), beta1=0.0, beta2=0.5, tau=0.1, gradient_chunk=16),
+        (Weighted("uniform"),),
     ),
 }

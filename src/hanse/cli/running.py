@@ -213,6 +213,7 @@ def _line(done: Round, total: int, seconds: float, first: int) -> Text:
     words = [f"seed {done.prepared.experiment.seed}", f"round {done.number}/{total}"]
     if done.train_loss is not None:
         words.append(f"train loss {done.train_loss:.3f}")
+    words += [f"{name} {value:.3g}" for name, value in done.reported.items()]
     for split, evaluation in done.evaluations.items():
         metric = list(evaluation.metrics)[-1]
         numbers = spread(metric, evaluation.metrics[metric], evaluation.examples)

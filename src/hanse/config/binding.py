@@ -300,7 +300,9 @@ def _words(options: Iterable[Any]) -> str:
         elif option is type(None):
             found.append('"all"')
         elif dataclasses.is_dataclass(option):
-            found.append(f"a table with {' and '.join(_required(option))}")
+            keys = " and ".join(_required(option))
+            fields = (field.name for field in dataclasses.fields(option))
+            found.append(f"a table with {keys or 'any of ' + ', '.join(fields)}")
         elif typing.get_origin(option) is not None:
             found.append("a list")
         else:

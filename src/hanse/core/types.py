@@ -125,6 +125,12 @@ class Facts(NamedTuple):
 
     steps: Tensor  # [K], gradient steps taken in the first pass
     loss: Tensor  # [K], mean training loss over the first pass
+    effective_steps: Tensor | None = None  # [K], as `LocalTraining.effective_steps` says
+
+    def of(self, rows: Tensor) -> Facts:
+        """The facts of some of the clients."""
+        effective = None if self.effective_steps is None else self.effective_steps[rows]
+        return Facts(self.steps[rows], self.loss[rows], effective)
 
 
 @dataclass(frozen=True)
@@ -188,6 +194,11 @@ class Layer(Protocol):
     remembers is `Memory` (a client's) or `State` (the server's), never an attribute.
     """
 
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The vectors it sends of which its server half needs the mean: `Weighted` makes it."""
+        return ()
+
     def init_client(self, broadcast: Broadcast) -> Memory:
         """A client's memory before its first round, without the leading K."""
         return {}
@@ -215,6 +226,10 @@ class Layer(Protocol):
     ) -> tuple[Aggregate, State]:
         """Server: sees sums over the cohort."""
         return total, state
+
+    def reported(self, state: State) -> Mapping[str, Tensor]:
+        """Server: numbers (0-d) that a run's records show after each round, by name."""
+        return {}
 
 
 class LocalTraining(Layer, Protocol):
@@ -247,6 +262,14 @@ class LocalTraining(Layer, Protocol):
         client: ClientContext,
     ) -> tuple[Update, Memory]:
         """What is sent (vectors over the shared columns) and what is remembered if accepted."""
+
+    def effective_steps(self, broadcast: Broadcast, taken: Tensor) -> Tensor | None:
+        """How many plain steps, each with a whole gradient, the steps `taken` `[K]` amount to.
+
+        That is the sum of the factors with which a walk adds up its gradients; `Normalized` divides
+        by it. `None`: a walk is no sum of gradients with known factors.
+        """
+        return None
 
     def model_for(self, broadcast: Broadcast, memory: Memory) -> Tensor:
         """The parameters `[K, P]` that clients are evaluated with."""

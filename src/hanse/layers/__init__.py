@@ -1,5 +1,6 @@
 """Layers around local training: each has a client half and a server half."""
 
-from hanse.layers.weighting import Weighted
+from hanse.layers.normalization import Normalized
+from hanse.layers.weighting import AVERAGED, Weighted
 
-__all__ = ["Weighted"]
+__all__ = ["AVERAGED", "Normalized", "Weighted"]

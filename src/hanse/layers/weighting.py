@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     )
 
 WEIGHT = "weight"
+AVERAGED = ("delta", "buffers", "gradient", "effective_steps", "train_loss")
+"""The vectors of Hanse's own parts whose mean the server needs."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Weighted(Layer):
     """
 
     by: Literal["examples", "uniform"] = "examples"
-    vectors: tuple[str, ...] = ("delta", "buffers")
+    vectors: tuple[str, ...] = AVERAGED
 
     def __post_init__(self) -> None:
         """Refuse an unknown weighting."""

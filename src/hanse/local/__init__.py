@@ -1,6 +1,9 @@
 """What one client does with its data: local training."""
 
+from hanse.local.adaptive import AdaptiveMu
+from hanse.local.dynamic import DynamicSGD
 from hanse.local.full_gradient import FullGradientStep
+from hanse.local.mime import MimeSGD
 from hanse.local.optimizer import SGD
 from hanse.local.proximal import ProximalSGD
 from hanse.local.scaffold import ScaffoldSGD
@@ -9,10 +12,13 @@ from hanse.local.sgd import LocalSGD
 
 __all__ = [
     "SGD",
+    "AdaptiveMu",
     "CosineDecay",
+    "DynamicSGD",
     "ExponentialDecay",
     "FullGradientStep",
     "LocalSGD",
+    "MimeSGD",
     "ProximalSGD",
     "ScaffoldSGD",
     "Schedule",

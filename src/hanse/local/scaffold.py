@@ -106,6 +106,10 @@ class ScaffoldSGD(LocalTraining):
         """The parameters after training."""
         return state["params"]
 
+    def effective_steps(self, broadcast: Broadcast, taken: Tensor) -> Tensor:
+        """As the optimiser says, for corrected gradients."""
+        return self.optimizer.effective_steps(taken, broadcast.round.number)
+
     def finish(
         self,
         state: Mapping[str, Tensor],

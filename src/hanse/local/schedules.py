@@ -31,7 +31,7 @@ class StepDecay:
         """Refuse what is no decay."""
         check_rate(self.lr, "StepDecay(lr=…)")
         check_rate(self.factor, "StepDecay(factor=…)")
-        if not _is_count(self.every):
+        if not is_count(self.every):
             raise StrategyError(
                 f"StepDecay(every={self.every!r})",
                 why="the rate would fall infinitely often in a round",
@@ -75,7 +75,7 @@ class CosineDecay:
         """Refuse what is no rate."""
         check_rate(self.lr, "CosineDecay(lr=…)")
         check_coefficient(self.final, "CosineDecay(final=…)")
-        if not _is_count(self.rounds):
+        if not is_count(self.rounds):
             raise StrategyError(
                 f"CosineDecay(rounds={self.rounds!r})",
                 why="the cosine needs at least one round to fall in",
@@ -111,7 +111,8 @@ def check_rate(value: object, where: str) -> None:
         )
 
 
-def _is_count(value: object) -> bool:
+def is_count(value: object) -> bool:
+    """Whether a value is a whole number of at least 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 

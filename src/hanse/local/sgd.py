@@ -48,6 +48,10 @@ class LocalSGD(LocalTraining):
         """The parameters after training."""
         return state["params"]
 
+    def effective_steps(self, broadcast: Broadcast, taken: Tensor) -> Tensor:
+        """As the optimiser says."""
+        return self.optimizer.effective_steps(taken, broadcast.round.number)
+
     def finish(
         self,
         state: Mapping[str, Tensor],

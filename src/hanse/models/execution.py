@@ -107,6 +107,49 @@ def why_not(path: PathName, task: Task, x: Tensor, y: Tensor) -> str | None:
     return _why_not_equal(path, task, x, y)
 
 
+def loss_couples(task: Task, x: Tensor, y: Tensor) -> bool:
+    """Whether an example's loss depends on the others of its batch, given the model's outputs.
+
+    Give it many examples: Cox's partial likelihood, for one, couples none if all are censored.
+
+    Args:
+        task: the model and its loss.
+        x: examples `[n, ...]`.
+        y: their targets `[n, ...]`.
+    """
+    module = copy.deepcopy(task.module).eval()
+    with torch.no_grad(), torch.random.fork_rng(generators(x.device)):
+        _nudge(module)
+        outputs = module(x)
+        together = task.loss(outputs, y)
+        if not together.dim():
+            return True
+        alone = [task.loss(outputs[k : k + 1], y[k : k + 1]) for k in range(len(x))]
+    return not _close(together, torch.cat(alone))
+
+
+def on_exact_batches(execution: Execution, *, wanted: bool) -> Execution:
+    """What a loss that couples examples is computed by: the module, without padding.
+
+    Args:
+        execution: what was chosen for the model.
+        wanted: whether the user chose it.
+
+    Raises:
+        ModelError: the user chose a path that pads.
+    """
+    if execution.path == "module":
+        return execution
+    reason = "an example's loss depends on the rest of its batch"
+    if not wanted:
+        return Execution("module", 1, reason)
+    raise ModelError(
+        f"path {execution.path!r} for a loss of which {reason}",
+        why="batches are padded there to the length of the longest",
+        instead="path 'module', or none: it is then chosen for the loss",
+    )
+
+
 def why_slower_in_blocks(task: Task) -> str | None:
     """Why blocks of clients are not worth a trial on a CPU, if they are not."""
     slow = (nn.modules.conv._ConvNd, nn.RNNBase)  # noqa: SLF001 - no public base
@@ -135,15 +178,24 @@ def _couples_examples(task: Task, x: Tensor, y: Tensor) -> bool:
     rows = [(x[k : k + 1], y[k : k + 1]) for k in range(len(x))]
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)
-            for parameter in module.parameters():  # a model that starts at zero hides its nature
-                drawn = torch.randn(parameter.shape, dtype=parameter.dtype, device="cpu")
-                parameter.add_(drawn.to(parameter.device), alpha=_NUDGE)
+            _nudge(module)
             together = task.loss(module(x), y)
             alone = torch.cat([task.loss(module(one), target) for one, target in rows])
     except (RuntimeError, ValueError):  # it cannot do with a single example
         return True
-    return not torch.allclose(together, alone, rtol=1e-3, atol=1e-5, equal_nan=True)
+    return not _close(together, alone)
+
+
+def _nudge(module: nn.Module) -> None:
+    """Move the weights: a model that starts at zero hides its nature."""
+    torch.default_generator.manual_seed(0)
+    for parameter in module.parameters():
+        drawn = torch.randn(parameter.shape, dtype=parameter.dtype, device="cpu")
+        parameter.add_(drawn.to(parameter.device), alpha=_NUDGE)
+
+
+def _close(together: Tensor, alone: Tensor) -> bool:
+    return torch.allclose(together, alone, rtol=1e-3, atol=1e-5, equal_nan=True)
 
 
 def _why_not_equal(path: PathName, task: Task, x: Tensor, y: Tensor) -> str | None:

@@ -12,7 +12,8 @@ from hanse.core.errors import ModelError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """`(outputs [n, ...], targets [n, ...]) -> [n]`, a loss per example. A loss that couples examples
-returns a 0-d mean instead; it is then given each client's exact batches, one client at a time."""
+(contrastive, Cox's partial likelihood) returns a 0-d mean instead; it is then given each client's
+exact batches, one client at a time. Batches may be of one example, and it must be finite then."""
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 """`(outputs [n, ...], targets [n, ...]) -> [n]` per example, or 0-d for all of a client's."""

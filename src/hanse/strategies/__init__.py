@@ -1,8 +1,11 @@
 """Named strategies: each a short file that puts parts together."""
 
 from hanse.strategies.fedavg import fedavg
+from hanse.strategies.feddyn import feddyn
+from hanse.strategies.fednova import fednova
 from hanse.strategies.fedprox import fedprox
 from hanse.strategies.fedsgd import fedsgd
+from hanse.strategies.mimelite import mimelite
 from hanse.strategies.scaffold import scaffold
 
-__all__ = ["fedavg", "fedprox", "fedsgd", "scaffold"]
+__all__ = ["fedavg", "feddyn", "fednova", "fedprox", "fedsgd", "mimelite", "scaffold"]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from hanse.core.errors import StrategyError
 from hanse.data.batching import Epochs
 from hanse.layers import Weighted
-from hanse.local import SGD, ProximalSGD
+from hanse.local import SGD, AdaptiveMu, ProximalSGD
 from hanse.server import ServerSGD
 from hanse.strategy import Strategy
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def fedprox(
     *,
     lr: float | Schedule = 0.1,
-    mu: float = 0.01,
+    mu: float | Literal["adaptive"] | AdaptiveMu = 0.01,
     local_epochs: int = 1,
     batch_size: int | None = 10,
     momentum: float = 0.0,
@@ -33,7 +34,8 @@ def fedprox(
 
     Args:
         lr: the clients' learning rate, or a schedule by round.
-        mu: how strongly clients are held; 0 is FedAvg.
+        mu: how strongly clients are held; 0 is FedAvg. `"adaptive"` or `AdaptiveMu(…)`: it follows
+            the training loss; `Round.reported["mu"]` shows it.
         local_epochs: epochs over the client's data in a round.
         batch_size: examples in a local batch; `None`: all the client's data at once.
         momentum: of the local SGD, from zero in each round.
@@ -44,5 +46,14 @@ def fedprox(
     Raises:
         StrategyError: a coefficient that cannot be meant.
     """
-    local = ProximalSGD(SGD(lr, momentum, weight_decay), Epochs(local_epochs, batch_size), mu)
+    if mu == "adaptive":
+        mu = AdaptiveMu()
+    elif isinstance(mu, str | type):
+        raise StrategyError(
+            f"mu is {mu!r}",
+            why="it is a number, or a rule that changes it",
+            instead="a number such as 0.01, 'adaptive', or AdaptiveMu(start=0.1)",
+        )
+    optimizer, work = SGD(lr, momentum, weight_decay), Epochs(local_epochs, batch_size)
+    local = ProximalSGD(optimizer, work, mu)
     return Strategy(local, layers=(Weighted(weighting),), server=server, name="fedprox")

@@ -1,0 +1,72 @@
+"""FedNova: clients that take more steps do not pull harder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from hanse.core.errors import StrategyError
+from hanse.core.types import Layer, Summed, vector
+
+if TYPE_CHECKING:
+    from hanse.core.types import (
+        Aggregate,
+        Broadcast,
+        ClientContext,
+        Memory,
+        RoundContext,
+        State,
+        Update,
+    )
+
+STEPS = "effective_steps"
+
+
+@dataclass(frozen=True)
+class Normalized(Layer):
+    """Average directions and lengths apart: the new model is `x + mean(steps) * mean(delta/steps)`.
+
+    A client sends its update divided by the number of its effective steps (`||a_k||_1`, see
+    `SGD.effective_steps`), and that number; both are averaged with the weights of the `Weighted`
+    behind it. So, to first order in the learning rate, where training ends does not depend on how
+    many steps each client takes. Where all take as many, it is federated averaging. Buffers are
+    averaged as they are, and a client that took no step counts as one that does not want to move.
+
+    Source: Wang et al., "Tackling the objective inconsistency problem in heterogeneous federated
+    optimization", NeurIPS 2020, equation 12, with `tau_eff` the mean of `||a_k||_1`.
+    """
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The numbers of steps, with the updates' weights."""
+        return ("delta", STEPS)
+
+    def on_client(
+        self, update: Update, broadcast: Broadcast, memory: Memory, client: ClientContext
+    ) -> tuple[Update, Memory]:
+        """Divide `delta`, and send the number of steps beside it.
+
+        Raises:
+            StrategyError: the local training does not say what its steps amount to.
+        """
+        steps = client.facts.effective_steps if client.facts is not None else None
+        if steps is None:
+            raise StrategyError(
+                "Normalized around a local training without effective steps",
+                why="an update is divided by what its steps amount to",
+                instead="LocalSGD, ProximalSGD or ScaffoldSGD; or your own effective_steps",
+            )
+        inverse = torch.where(steps > 0, 1 / steps, torch.zeros_like(steps))
+        delta = update["delta"].scaled(inverse)
+        return {**update, "delta": delta, STEPS: vector(steps.unsqueeze(1))}, memory
+
+    def on_server(
+        self, total: Aggregate, state: State, round_: RoundContext
+    ) -> tuple[Aggregate, State]:
+        """Multiply the mean direction by the mean number of steps."""
+        rest = {name: summed for name, summed in total.items() if name != STEPS}
+        steps, delta = total[STEPS].lifted().values, rest["delta"]
+        rest["delta"] = Summed(delta.values * steps, delta.space)
+        return rest, state
