@@ -195,10 +195,14 @@ def table_with(heading: str, values: dict[str, object]) -> dict[str, Any]:
     return {"run": values}
 
 
+NEED_FILES = (
+    "Sources mnist",
+    *(f"Source {name}" for name in ("huggingface", "idx", "images", "leaf", "npz", "table")),
+)
 BUILT = [
     (heading, row[0])
     for heading, rows in PAGE.items()
-    if heading in KINDS and not heading.startswith(("Sources mnist", "Source idx", "Source npz"))
+    if heading in KINDS and not heading.startswith(NEED_FILES)
     for row in rows
     if heading != "Model cnn"  # the smartwatch's data are no images
 ]

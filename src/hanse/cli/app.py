@@ -20,6 +20,18 @@ def app() -> None:
 
 
 @app.command()
+@click.argument("data", type=_FILE)
+@click.option("--client", metavar="COLUMN", help="The column that says whose a row is.")
+@click.option("--target", metavar="COLUMN", help="The column to predict.")
+@click.option("--out", type=_FILE, help="The file to write (default: NAME.toml).")
+def init(data: Path, client: str | None, target: str | None, out: Path | None) -> None:
+    """Write an experiment file for DATA: a table, or a folder of your own."""
+    from hanse.cli.beginning import begin
+
+    begin(data, client, target, out)
+
+
+@app.command()
 @click.argument("file", type=_FILE)
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a value.")
 @click.option("--out", type=_FILE, help="The run's directory (default: runs/NAME).")

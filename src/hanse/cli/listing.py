@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import platform
 import tempfile
@@ -22,6 +21,12 @@ from hanse.data import fetch as fetch_files
 
 _SHOWN = 30  # clients listed one by one
 _BAR = 16
+_OPTIONAL = {
+    "scikit-learn": ("sklearn", "the digits"),
+    "pyarrow": ("tabular", "Parquet and CSV files"),
+    "pillow": ("images", "images"),
+    "datasets": ("huggingface", "Hugging Face's data sets"),
+}
 
 
 def list_strategies() -> None:
@@ -110,10 +115,12 @@ def examine() -> int:
         except PackageNotFoundError:
             healthy = False
             console.print(f"  [red]✗[/red] {package} is missing: pip install hanse")
-    if importlib.util.find_spec("sklearn") is None:
-        console.print("  – scikit-learn: only for the digits, pip install 'hanse\\[sklearn]'")
-    else:
-        console.print(f"  [green]✓[/green] scikit-learn {version('scikit-learn')} (digits)")
+    for package, (extra, what) in _OPTIONAL.items():
+        try:
+            console.print(f"  [green]✓[/green] {package} {version(package)} ({what})")
+        except PackageNotFoundError:
+            line = f"  – {package}: only for {what}, pip install 'hanse[{extra}]'"
+            console.print(line, markup=False, soft_wrap=True)
     cuda = torch.cuda.is_available()
     console.print(f"  – CUDA: {torch.cuda.get_device_name() if cuda else 'none; runs use the CPU'}")
     for name in ("mnist", "fashion-mnist"):

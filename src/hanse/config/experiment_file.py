@@ -42,10 +42,14 @@ if TYPE_CHECKING:
 SOURCES: Mapping[str, Component] = {
     "digits": sources.digits,
     "fashion-mnist": functools.partial(sources.idx_federation, "fashion-mnist"),
+    "huggingface": sources.from_huggingface,
     "idx": sources.idx_federation,
+    "images": sources.from_image_folder,
+    "leaf": sources.from_leaf,
     "mnist": functools.partial(sources.idx_federation, "mnist"),
     "npz": sources.from_npz_folder,
     "smartwatch": sources.watch,
+    "table": sources.from_table,
 }
 MODELS: Mapping[str, Component] = {
     "cnn": models.cnn,
@@ -337,7 +341,7 @@ def _written_out(
         found[name] = anchored(given[name], base)
         if isinstance(value, Path):
             found[name] = str(value.resolve())
-        elif isinstance(given[name], Mapping | str):
+        elif isinstance(given[name], Mapping | str | list):
             with contextlib.suppress(TypeError):  # a part of the user's own stays as it is written
                 found[name] = plain(value)
     for name, parameter in inspect.signature(function).parameters.items():

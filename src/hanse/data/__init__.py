@@ -20,7 +20,12 @@ from hanse.data.skew import Skew, label_counts, skew
 from hanse.data.sources.benchmarks import idx_federation
 from hanse.data.sources.digits import digits
 from hanse.data.sources.fetch import data_directory, fetch
+from hanse.data.sources.huggingface import from_huggingface
 from hanse.data.sources.idx import read_idx
+from hanse.data.sources.image_folder import from_image_folder
+from hanse.data.sources.leaf import from_leaf
+from hanse.data.sources.table import from_table
+from hanse.data.sources.torch_datasets import from_torch
 from hanse.data.sources.watch import watch
 from hanse.data.statistics import (
     FeatureStatistics,
@@ -51,7 +56,12 @@ __all__ = [
     "federated_statistics",
     "federation_from_arrays",
     "fetch",
+    "from_huggingface",
+    "from_image_folder",
+    "from_leaf",
     "from_npz_folder",
+    "from_table",
+    "from_torch",
     "idx_federation",
     "iid",
     "label_counts",
