@@ -15,13 +15,16 @@ from torch import nn
 
 from hanse.core.device import CPU, device_named, placed
 from hanse.core.errors import ConfigError, ModelError, StrategyError
-from hanse.core.rng import derive, generator
+from hanse.core.rng import derive
 from hanse.data import Federation, PackedClients, select_clients, to_dtype
 from hanse.data.batching import FullGradient
+from hanse.data.clients import without_examples
 from hanse.data.packing import first_row, owner
 from hanse.engines.make import check_room, check_workers, make_engine
-from hanse.models import Execution, Task, cross_entropy
+from hanse.evaluation.per_client import evaluated_clients
+from hanse.models import Execution, Task, cross_entropy, next_token
 from hanse.models.execution import check_execution, loss_couples, on_exact_batches
+from hanse.models.losses import IGNORED
 from hanse.round import Population
 from hanse.settings import Setting, setting_named
 from hanse.soundness import check, check_whole_gradients
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
 
 _SAMPLE = 4  # examples that a model is tried on before the run
 _MANY = 64  # examples that a loss is tried on
-_IGNORED = -100  # torch's label for an example without one
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,7 @@ class Experiment:
             is called with torch's generator seeded from `seed`.
         rounds: how many rounds.
         loss: per example, see `hanse.models`.
-        metrics: by name; `None`: accuracy if the loss is `cross_entropy`.
+        metrics: by name; `None`: accuracy if the loss is `cross_entropy` or `next_token`.
         local: globs of the parameters and buffers that stay with their client.
         seed: of everything random in the experiment.
         setting: `"cross-silo"` or `"cross-device"`: the defaults of the next three.
@@ -188,8 +190,9 @@ def prepare(experiment: Experiment) -> Prepared:
         execution = _execution(experiment, task.on(device), data, expected, device)
         execution = _on_exact_batches(experiment, execution, task, data)
     _check_labels(task, data)
+    empty = without_examples(data.train)
     population = Population(
-        clients, participation, setting.name, experiment.seed, experiment.rounds
+        clients, participation, setting.name, experiment.seed, experiment.rounds, empty
     )
     limit = experiment.evaluation_clients or setting.evaluation_clients
     return Prepared(
@@ -203,12 +206,12 @@ def prepare(experiment: Experiment) -> Prepared:
         population=population,
         evaluate_every=experiment.evaluate_every or setting.evaluate_every,
         evaluated={
-            split: _evaluated(len(held), limit, experiment.seed)
+            split: evaluated_clients(held, limit, experiment.seed)
             for split, held in (("test", data.test), ("unseen", data.unseen))
             if held is not None
         },
         chosen=_chosen(experiment, setting),
-        warnings=check(experiment.strategy, task, setting),
+        warnings=(*check(experiment.strategy, task, setting), *_about_empty(len(empty), clients)),
     )
 
 
@@ -331,7 +334,8 @@ def _check_signature(model: Callable[[], nn.Module]) -> None:
 def _sample(data: Federation, examples: int, device: torch.device = CPU) -> tuple[Tensor, Tensor]:
     """Some examples of the first few clients."""
     with torch.device("cpu"):  # whatever makes them
-        first = select_clients(data.train, np.arange(min(len(data.train), _SAMPLE)))
+        able = np.setdiff1d(np.arange(len(data.train)), without_examples(data.train))
+        first = select_clients(data.train, able[:_SAMPLE])
     return first.fields["x"][:examples].to(device), first.fields["y"][:examples].to(device)
 
 
@@ -365,11 +369,12 @@ def _on_exact_batches(
 
 def _check_labels(task: Task, data: Federation) -> None:
     """Refuse labels that the model has no output for, as far as they lie in memory."""
-    if task.loss is not cross_entropy:
+    if task.loss is not cross_entropy and task.loss is not next_token:
         return
     x, _ = _sample(data, _SAMPLE)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        outputs = copy.deepcopy(task.module).eval()(x).shape[1]
+        logits = copy.deepcopy(task.module).eval()(x)
+    outputs = logits.shape[1 if task.loss is cross_entropy else 2]
     for split in ("train", "test", "unseen"):
         clients = getattr(data, split)
         if not isinstance(clients, PackedClients):
@@ -377,7 +382,7 @@ def _check_labels(task: Task, data: Federation) -> None:
         labels = clients.fields["y"]
         if labels.dtype.is_floating_point:
             continue  # probabilities of the classes
-        wrong = (labels >= outputs) | ((labels < 0) & (labels != _IGNORED))
+        wrong = (labels >= outputs) | ((labels < 0) & (labels != IGNORED))
         if bool(wrong.any()):
             row = first_row(wrong)
             label = int(labels[row][wrong[row]].flatten()[0])
@@ -389,11 +394,11 @@ def _check_labels(task: Task, data: Federation) -> None:
             )
 
 
-def _evaluated(clients: int, limit: int | None, seed: int) -> NDArray[np.int64]:
-    if limit is None or clients <= limit:
-        return np.arange(clients, dtype=np.int64)
-    drawn = generator(derive(seed, "evaluated"))
-    return np.sort(drawn.choice(clients, size=limit, replace=False, shuffle=False).astype(np.int64))
+def _about_empty(empty: int, clients: int) -> tuple[str, ...]:
+    if not empty:
+        return ()
+    have = "client has" if empty == 1 else "clients have"
+    return (f"{empty:,} of {clients:,} {have} no examples: nothing is asked of them when drawn",)
 
 
 def _chosen(experiment: Experiment, setting: Setting) -> tuple[str, ...]:

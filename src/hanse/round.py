@@ -7,10 +7,11 @@ aggregate -> layers' server halves in reverse -> server optimiser -> memories ar
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import numpy as np
 import torch
 
 from hanse.core.device import CPU, placed
@@ -22,7 +23,6 @@ from hanse.memory import ClientMemory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -131,6 +131,8 @@ class Population:
         setting: the setting's name.
         seed: of the run.
         rounds: how many there will be; `None` if that is open.
+        empty: ascending, the clients without examples. They are drawn like the others, have
+            nothing to train on, and would send an update of weight 0: so they are not asked.
     """
 
     clients: int
@@ -138,11 +140,13 @@ class Population:
     setting: str
     seed: int
     rounds: int | None = None
+    empty: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def cohort(self, number: int) -> NDArray[np.int64]:
-        """The clients of a round, known before it comes."""
+        """The clients that train in a round, known before it comes."""
         key = derive(derive(self.seed, "round", number), "cohort")
-        return self.participation.select(self.clients, key)
+        drawn = self.participation.select(self.clients, key)
+        return np.setdiff1d(drawn, self.empty) if len(self.empty) else drawn
 
 
 def initial_state(strategy: Strategy, task: Task, device: torch.device = CPU) -> FederationState:

@@ -154,7 +154,8 @@ def _watched(
     if not bool(state.params.isfinite().all() and state.buffers.isfinite().all()):
         _stop(state, strategy, "the new model is not finite")
     lost = result is not None and result.cohort > 0 and not result.accepted
-    if lost and result is not None and result.cohort == prepared.population.clients:
+    population = prepared.population
+    if lost and result is not None and result.cohort == population.clients - len(population.empty):
         _stop(state, strategy, f"none of the {result.cohort} clients' updates was finite")
     name, loss = _judged(prepared, result, evaluations)
     if loss is None and not lost:

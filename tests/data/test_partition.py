@@ -156,7 +156,7 @@ def test_natural_groups_by_id_under_its_name() -> None:
         (lambda: dirichlet(LABELS, 5, float("nan"), 0), "positive"),
         (lambda: dirichlet(LABELS, 5, 1.0, 0, min_size=500), "clients=4 or fewer"),
         (lambda: dirichlet(LABELS / 2, 5, 1.0, 0), "integer label"),  # type: ignore[arg-type]
-        (lambda: dirichlet(LABELS, 5, 1.0, 0, min_size=0), "1 or more"),
+        (lambda: dirichlet(LABELS, 5, 1.0, 0, min_size=-1), "0 or more"),
         (lambda: shards(LABELS[:10], 5, 3, seed=0), "between 1 and 2"),
         (lambda: shards(LABELS, 5, 0, seed=0), "between 1 and 400"),
         (lambda: shards(LABELS[:, None], 5, 2, seed=0), r"\[N\]"),

@@ -83,9 +83,9 @@ def kinds() -> dict[str, tuple[Callable[..., Any], set[str]]]:
     for kind, components in of:
         found |= {f"{kind} {name}": (one, set()) for name, one in components.items()}
     mnist, _ = found.pop("Source mnist")
-    fashion, _ = found.pop("Source fashion-mnist")
-    assert keys_of(mnist) == keys_of(fashion)
-    found["Sources mnist and fashion-mnist"] = (mnist, set())
+    for alike in ("Source fashion-mnist", "Source cifar-10"):
+        assert keys_of(mnist) == keys_of(found.pop(alike)[0])
+    found["Sources mnist, fashion-mnist and cifar-10"] = (mnist, set())
     found["Source idx"] = (found["Source idx"][0], set(keys_of(mnist)))  # "All keys of mnist, and:"
     found["Execution"] = (Execution, set())
     found["[run]"] = (experiment_file._run_options, set())  # noqa: SLF001 - the keys of the table
@@ -144,7 +144,9 @@ def test_losses_and_metrics_are_described_and_no_other() -> None:
 
 def test_tables_have_the_keys_that_are_understood_with_every_kind() -> None:
     assert {row[0] for row in PAGE["Top level"]} == {"name"}
-    assert {row[0] for row in PAGE["[data]"]} == {"source", "standardise"}
+    assert {row[0] for row in PAGE["[data]"]} == {
+        "source", "feature_noise", "feature_rotations", "standardise",
+    }  # fmt: skip
     assert {row[0] for row in PAGE["[model]"]} == {"name", "loss", "metrics", "local"}
     assert {row[0] for row in PAGE["[strategy]"]} == {"name"}
 
@@ -167,6 +169,8 @@ EXAMPLES: Mapping[tuple[str, str], object] = {
     ("Schedule cosine", "rounds"): 10,
     ("Model softmax_regression", "inputs"): 30,
     ("Model softmax_regression", "classes"): 7,
+    ("Model char_lstm", "classes"): 30,
+    ("Source shakespeare", "directory"): ".",
     ("Model mlp", "inputs"): 30,
     ("Model mlp", "classes"): 7,
     ("Execution", "path"): "vmap",

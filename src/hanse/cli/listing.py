@@ -18,6 +18,8 @@ from hanse.config import read_experiment, with_overrides
 from hanse.config.experiment_file import STRATEGIES
 from hanse.data import Federation, data_directory, label_counts, skew
 from hanse.data import fetch as fetch_files
+from hanse.data.sources.catalogue import BENCHMARKS
+from hanse.report import write_data
 
 _SHOWN = 30  # clients listed one by one
 _BAR = 16
@@ -27,6 +29,7 @@ _OPTIONAL = {
     "pillow": ("images", "images"),
     "datasets": ("huggingface", "Hugging Face's data sets"),
 }
+_COLUMNS = 20  # of labels, side by side
 
 
 def list_strategies() -> None:
@@ -47,10 +50,11 @@ def fetch_data(name: str, source: Path | None) -> None:
     console.print(f"{name}: {path}", markup=False, soft_wrap=True)
 
 
-def inspect_data(path: Path, overrides: list[str]) -> None:
+def inspect_data(path: Path, overrides: list[str], out: Path | None = None) -> None:
     """`hanse data inspect`."""
     console = Console(highlight=False)
     federation = with_overrides(read_experiment(path), overrides).federation()
+    written = None if out is None else write_data(federation, out)
     classes = federation.classes
     numbers = skew(federation.train, None if classes is None else len(classes))
     shape = list(federation.input_shape)
@@ -61,6 +65,8 @@ def inspect_data(path: Path, overrides: list[str]) -> None:
         f"{numbers.clients} clients, {numbers.examples:,} examples; a client has "
         f"{numbers.smallest} to {numbers.largest}, in the median {numbers.median:g}"
     )
+    if numbers.empty:
+        console.print(f"{numbers.empty:,} clients have no examples")
     if numbers.mean_entropy is not None:
         console.print(
             f"labels: {numbers.mean_entropy:.2f} bits of entropy at a client, "
@@ -74,6 +80,8 @@ def inspect_data(path: Path, overrides: list[str]) -> None:
             total = int(held.sizes(np.arange(len(held))).sum())
             console.print(f"{split}: {len(held)} clients, {total:,} examples")
     _clients(console, federation)
+    if written is not None:
+        console.print(f"charts: {written}", markup=False, soft_wrap=True)
 
 
 def _clients(console: Console, federation: Federation) -> None:
@@ -83,17 +91,19 @@ def _clients(console: Console, federation: Federation) -> None:
     table = Table(title="training clients", title_justify="left")
     for heading in ("client", "examples", ""):
         table.add_column(heading, justify="right" if heading == "examples" else "left")
-    for number in range(len(classes or ())):
-        table.add_column(str(number), justify="right")
     counts = None
-    if classes is not None:
+    if classes is not None and len(classes) <= _COLUMNS:
         counts = label_counts(train, len(classes))
+        for number in range(len(classes)):
+            table.add_column(str(number), justify="right")
     for row, size in zip(shown, sizes, strict=True):
-        bar = "█" * max(round(_BAR * size / sizes.max()), 1)
+        bar = "█" * max(round(_BAR * size / (sizes.max() or 1)), int(size > 0))
         labels = [] if counts is None else [str(n) for n in counts[row]]
         table.add_row(Text(train.name(int(row))), f"{size:,}", bar, *labels)
     console.print(table)
-    if classes is not None:
+    if classes is not None and counts is None:
+        console.print(f"{len(classes)} labels: --out skew.html draws them", style="dim")
+    elif classes is not None:
         legend = ", ".join(f"{number} {name}" for number, name in enumerate(classes))
         console.print(f"labels: {legend}", style="dim", markup=False)
     if len(train) > _SHOWN:
@@ -123,7 +133,7 @@ def examine() -> int:
             console.print(line, markup=False, soft_wrap=True)
     cuda = torch.cuda.is_available()
     console.print(f"  – CUDA: {torch.cuda.get_device_name() if cuda else 'none; runs use the CPU'}")
-    for name in ("mnist", "fashion-mnist"):
+    for name in BENCHMARKS:
         there = (data_directory() / name).is_dir()
         console.print(
             f"  {'[green]✓[/green]' if there else '–'} {name}: "

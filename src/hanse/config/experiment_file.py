@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from hanse.selection import Participation
 
 SOURCES: Mapping[str, Component] = {
+    "cifar-10": functools.partial(sources.idx_federation, "cifar-10"),
     "digits": sources.digits,
     "fashion-mnist": functools.partial(sources.idx_federation, "fashion-mnist"),
     "huggingface": sources.from_huggingface,
@@ -48,10 +49,12 @@ SOURCES: Mapping[str, Component] = {
     "leaf": sources.from_leaf,
     "mnist": functools.partial(sources.idx_federation, "mnist"),
     "npz": sources.from_npz_folder,
+    "shakespeare": sources.shakespeare,
     "smartwatch": sources.watch,
     "table": sources.from_table,
 }
 MODELS: Mapping[str, Component] = {
+    "char_lstm": models.char_lstm,
     "cnn": models.cnn,
     "mlp": models.mlp,
     "softmax_regression": models.softmax_regression,
@@ -62,14 +65,17 @@ STRATEGIES: Mapping[str, Component] = {
 LOSSES: Mapping[str, Component] = {
     "binary_cross_entropy": models.binary_cross_entropy,
     "cross_entropy": models.cross_entropy,
+    "next_token": models.next_token,
     "squared_error": models.squared_error,
 }
 METRICS: Mapping[str, Component] = {
     "absolute_error": models.absolute_error,
     "accuracy": models.accuracy,
     "binary_accuracy": models.binary_accuracy,
+    "next_token_accuracy": models.next_token_accuracy,
 }
 _KNOWN = {"data": SOURCES, "model": MODELS, "strategy": STRATEGIES}
+_DATA_OPTIONS = ("feature_noise", "feature_rotations", "standardise")  # with any source
 _SECTIONS = ("name", "data", "model", "strategy", "run")
 
 
@@ -115,7 +121,7 @@ class ExperimentFile:
         """The file as text, every default of its parts written out and every path absolute."""
         content: dict[str, Any] = {"name": self._name()}
         tables: tuple[tuple[str, str, Mapping[str, Component], tuple[str, ...]], ...] = (
-            ("data", "source", SOURCES, ("standardise",)),
+            ("data", "source", SOURCES, _DATA_OPTIONS),
             ("model", "name", MODELS, ("loss", "metrics", "local")),
             ("strategy", "name", STRATEGIES, ()),
         )
@@ -241,6 +247,8 @@ def _value(text: str) -> Any:  # noqa: ANN401 - whatever TOML can hold
 def _data(table: Mapping[str, Any], base: Path) -> Federation:
     name, rest = _named(table, "data", "source")
     standardise = convert(rest.pop("standardise", False), bool, "data.standardise", base)
+    noise = convert(rest.pop("feature_noise", 0.0), float, "data.feature_noise", base)
+    rotations = convert(rest.pop("feature_rotations", 1), int, "data.feature_rotations", base)
     function = named(name, SOURCES, "data.source", base)
     federation = call(function, rest, "data", base)
     if not isinstance(federation, Federation):
@@ -249,6 +257,11 @@ def _data(table: Mapping[str, Any], base: Path) -> Federation:
             why="clients' data come as a hanse.data.Federation",
             instead="return federation_from_arrays(…), or partitioned(…)",
         )
+    if rotations != 1:
+        federation = sources.rotate_by_client(federation, rotations)
+    if noise:
+        seed = convert(rest.get("seed", 0), int, "data.seed", base)
+        federation = sources.noise_by_client(federation, noise, seed=seed)
     return sources.standardise(federation) if standardise else federation
 
 

@@ -2,6 +2,7 @@
 
 from hanse.data.arrays import federation_from_arrays, from_npz_folder
 from hanse.data.batching import Batch, Epochs, FullGradient, Pass, Plan, Steps, plan, steps
+from hanse.data.feature_skew import noise_by_client, rotate_by_client
 from hanse.data.federation import (
     Block,
     ClientData,
@@ -14,7 +15,16 @@ from hanse.data.federation import (
     select_clients,
     to_dtype,
 )
-from hanse.data.partition import dirichlet, iid, natural, shards, split
+from hanse.data.partition import (
+    dirichlet,
+    iid,
+    labels_per_client,
+    lognormal,
+    natural,
+    quantity,
+    shards,
+    split,
+)
 from hanse.data.partitioned import partitioned
 from hanse.data.skew import Skew, label_counts, skew
 from hanse.data.sources.benchmarks import idx_federation
@@ -24,6 +34,7 @@ from hanse.data.sources.huggingface import from_huggingface
 from hanse.data.sources.idx import read_idx
 from hanse.data.sources.image_folder import from_image_folder
 from hanse.data.sources.leaf import from_leaf
+from hanse.data.sources.shakespeare import shakespeare
 from hanse.data.sources.table import from_table
 from hanse.data.sources.torch_datasets import from_torch
 from hanse.data.sources.watch import watch
@@ -65,13 +76,19 @@ __all__ = [
     "idx_federation",
     "iid",
     "label_counts",
+    "labels_per_client",
+    "lognormal",
     "map_inputs",
     "natural",
+    "noise_by_client",
     "partitioned",
     "plan",
     "pooled",
+    "quantity",
     "read_idx",
+    "rotate_by_client",
     "select_clients",
+    "shakespeare",
     "shards",
     "skew",
     "split",

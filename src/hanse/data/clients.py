@@ -74,15 +74,19 @@ class PackedClients:
         fields: tensors by field name, each [N, ...].
         offsets: [K + 1]; client k's examples are the rows `offsets[k] : offsets[k + 1]`.
         names: K distinct names.
+        may_be_empty: whether some clients may have no examples, as partitions with `min_size=0`
+            make them. Such a client counts in the population and is drawn like any other; it then
+            takes no step, sends nothing, and is not evaluated.
 
     Raises:
         DataError: if fields, offsets and names do not fit together, if two clients have the same
-            name, or if a client has no examples.
+            name, or if a client has no examples and may not be empty, or none has any.
     """
 
     fields: Mapping[str, Tensor]
     offsets: NDArray[np.int64]
     names: tuple[str, ...]
+    may_be_empty: bool = False
 
     def __post_init__(self) -> None:
         """Check that fields, offsets and names describe the same clients."""
@@ -96,7 +100,7 @@ class PackedClients:
                 instead="build it with PackedClients.from_arrays, which counts for you",
             )
         empty = np.flatnonzero(np.diff(self.offsets) <= 0)
-        if len(empty):
+        if len(empty) and not (self.may_be_empty and self.offsets[-1]):
             raise empty_client(self.names[empty[0]])
 
     @classmethod
@@ -268,6 +272,13 @@ class MappedClients:
         """The transformed examples of these clients."""
         fields, starts, sizes = self.inner.block(ids)
         return Block(self.transform(fields), starts, sizes)
+
+
+def without_examples(data: ClientData) -> Ids:
+    """The clients that have no examples, ascending; only packed ones may have none."""
+    if not isinstance(data, PackedClients):
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.diff(data.offsets) == 0)
 
 
 def _each(ids: Ids) -> list[int]:

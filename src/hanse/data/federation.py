@@ -148,7 +148,8 @@ def select_clients(data: ClientData, ids: Ids) -> PackedClients:
     fields, starts, sizes = data.block(ids)
     rows = torch.from_numpy(rows_of(starts, sizes))
     gathered = {name: field[rows] for name, field in fields.items()}
-    return PackedClients(gathered, offsets_of(sizes), tuple(data.name(int(k)) for k in ids))
+    names = tuple(data.name(int(k)) for k in ids)
+    return PackedClients(gathered, offsets_of(sizes), names, may_be_empty=not sizes.all())
 
 
 def pooled(data: ClientData) -> PackedClients:

@@ -25,6 +25,7 @@ def partitioned(
     classes: Sequence[str] | None = None,
     name: str = "federation",
     attribution: str = "",
+    may_be_empty: bool = False,
 ) -> Federation:
     """Make a federation of a data set that lies in one place.
 
@@ -39,6 +40,8 @@ def partitioned(
         classes: the labels' names, if this is classification.
         name: what to call the federation.
         attribution: whom the data comes from.
+        may_be_empty: whether clients may have no examples (see `PackedClients`); one with a single
+            example then has none to be tested on.
 
     Returns:
         The federation; examples that no client has in `indices` are dropped.
@@ -52,16 +55,17 @@ def partitioned(
     else:
         names, parts = tuple(f"client {k}" for k in range(len(indices))), list(indices)
     fields = as_tensors({"x": x, "y": y}, "the whole data set")
-    _check_indices(parts, names, len(fields["x"]))
+    _check_indices(parts, names, len(fields["x"]), may_be_empty=may_be_empty)
     kept, tested = parts, None
     if test_fraction:
-        kept, tested = _hold_out(parts, names, test_fraction, seed)
+        least = 0 if may_be_empty else 1
+        kept, tested = _hold_out(parts, names, test_fraction, seed, least)
 
     def clients(of: Sequence[Ids]) -> PackedClients:
         rows = torch.from_numpy(np.concatenate(of))
         sizes = np.array([len(part) for part in of])
         gathered = {field: values[rows] for field, values in fields.items()}
-        return PackedClients(gathered, offsets_of(sizes), names)
+        return PackedClients(gathered, offsets_of(sizes), names, may_be_empty)
 
     unseen = None
     if holdout is not None:
@@ -77,7 +81,7 @@ def partitioned(
 
 
 def _hold_out(
-    parts: Sequence[Ids], names: Sequence[str], fraction: float, seed: int
+    parts: Sequence[Ids], names: Sequence[str], fraction: float, seed: int, least: int
 ) -> tuple[list[Ids], list[Ids]]:
     if not 0 < fraction < 1:
         raise DataError(
@@ -88,23 +92,27 @@ def _hold_out(
     key = derive(seed, "test")
     kept, tested = [], []
     for name, part in zip(names, parts, strict=True):
-        if len(part) < 2:
+        if len(part) < 2 * least:
             raise DataError(
                 f"client {name!r} has {len(part)} example, test_fraction={fraction}",
                 why="it needs one example to train on and another to test on",
                 instead="write test_fraction=0, or split into clients of at least 2 examples",
             )
-        count = min(max(round(fraction * len(part)), 1), len(part) - 1)
+        count = max(min(max(round(fraction * len(part)), 1), len(part) - 1), 0)
         shuffled = part[np.argsort(hash_grid(key, part.astype(np.uint64)), kind="stable")]
         tested.append(np.sort(shuffled[:count]))
         kept.append(np.sort(shuffled[count:]))
     return kept, tested
 
 
-def _check_indices(parts: Sequence[Ids], names: Sequence[str], n: int) -> None:
+def _check_indices(
+    parts: Sequence[Ids], names: Sequence[str], n: int, *, may_be_empty: bool
+) -> None:
     uses = np.zeros(n, np.int64)
     for name, part in zip(names, parts, strict=True):
         if not len(part):
+            if may_be_empty:
+                continue
             raise empty_client(name)
         if int(part.min()) < 0 or int(part.max()) >= n:
             raise DataError(

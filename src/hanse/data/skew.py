@@ -27,6 +27,7 @@ class Skew:
         smallest: examples of the smallest client.
         median: the median number of examples.
         largest: examples of the largest client.
+        empty: how many clients have no examples; the means over clients leave them out.
         global_entropy: of all clients' labels together, in bits; log2 C if balanced.
         mean_entropy: the mean over clients of the entropy of a client's labels, in bits; 0 if
             every client has a single label.
@@ -44,6 +45,7 @@ class Skew:
     smallest: int
     median: float
     largest: int
+    empty: int = 0
     global_entropy: float | None = None
     mean_entropy: float | None = None
     mean_total_variation: float | None = None
@@ -79,10 +81,12 @@ def skew(data: ClientData, classes: int | None = None) -> Skew:
         int(sizes.min()),
         float(np.median(sizes)),
         int(sizes.max()),
+        int((sizes == 0).sum()),
     )
     if classes is None:
         return Skew(*measured)
     counts = label_counts(data, classes)
+    counts = counts[counts.sum(axis=1) > 0]
     own = counts / counts.sum(axis=1, keepdims=True)
     whole = counts.sum(axis=0) / counts.sum()
     halfway = entropy((own + whole) / 2)

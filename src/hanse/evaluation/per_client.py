@@ -12,7 +12,9 @@ import torch
 
 from hanse.client import at_client
 from hanse.core.device import placed
+from hanse.core.rng import derive, generator
 from hanse.core.types import RoundContext
+from hanse.data.clients import without_examples
 from hanse.data.packing import rows_of
 from hanse.engines.on_device import OnHost
 from hanse.evaluation.spread import spread
@@ -97,6 +99,15 @@ def evaluate(
                 parts[name].append(values)
     metrics = {name: torch.cat(found).numpy() for name, found in parts.items()}
     return Evaluation(split, ids, sizes, metrics)
+
+
+def evaluated_clients(held: ClientData, limit: int | None, seed: int) -> NDArray[np.int64]:
+    """The clients that are evaluated, ascending: those that have examples, `limit` of them."""
+    clients = np.setdiff1d(np.arange(len(held)), without_examples(held))
+    if limit is None or len(clients) <= limit:
+        return clients
+    drawn = generator(derive(seed, "evaluated"))
+    return clients[np.sort(drawn.choice(len(clients), size=limit, replace=False, shuffle=False))]
 
 
 def _chunks(

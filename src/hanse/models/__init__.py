@@ -9,11 +9,13 @@ from hanse.models.losses import (
     binary_accuracy,
     binary_cross_entropy,
     cross_entropy,
+    next_token,
+    next_token_accuracy,
     squared_error,
     whole,
 )
 from hanse.models.task import Task
-from hanse.models.zoo import cnn, mlp, softmax_regression
+from hanse.models.zoo import char_lstm, cnn, mlp, softmax_regression
 
 __all__ = [
     "Execution",
@@ -24,9 +26,12 @@ __all__ = [
     "accuracy",
     "binary_accuracy",
     "binary_cross_entropy",
+    "char_lstm",
     "cnn",
     "cross_entropy",
     "mlp",
+    "next_token",
+    "next_token_accuracy",
     "softmax_regression",
     "squared_error",
     "whole",

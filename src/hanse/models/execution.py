@@ -267,7 +267,7 @@ def _check_outputs(task: Task, outputs: object, y: Tensor) -> None:
             f"{list(y.shape)} of type {y.dtype}: {str(error).splitlines()[0]:.200}",
             why="clients could not compute what they should minimise or report",
             instead="as many outputs as there are classes, and a loss made for these targets "
-            "(labels: cross_entropy; numbers: squared_error)",
+            "(labels: cross_entropy; tokens: next_token; numbers: squared_error)",
         ) from error
     if not _is_per_example(losses, len(y)):
         raise ModelError(

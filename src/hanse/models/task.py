@@ -12,7 +12,7 @@ from torch import nn
 
 from hanse.core.errors import ModelError
 from hanse.core.layout import ParameterLayout, check_patterns
-from hanse.models.losses import accuracy, cross_entropy
+from hanse.models.losses import accuracy, cross_entropy, next_token, next_token_accuracy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,7 +54,8 @@ class Task:
         Args:
             module: the model, with its initial weights.
             loss: per example.
-            metrics: by name; `None`: accuracy if the loss is `cross_entropy`, else none.
+            metrics: by name; `None`: accuracy if the loss is `cross_entropy` or `next_token` (of
+                tokens), else none.
             local: globs of the parameters and buffers that stay with their client.
 
         Raises:
@@ -65,7 +66,7 @@ class Task:
         _check(module)
         check_patterns(module, local)
         if metrics is None:
-            metrics = {"accuracy": accuracy} if loss is cross_entropy else {}
+            metrics = _usual_metrics(loss)
         return cls(
             module=copy.deepcopy(module),
             loss=loss,
@@ -112,6 +113,12 @@ def write(
         named_parameters[name].copy_(value)
     for name, value in zip(buffer_layout.names, buffer_layout.views(buffers), strict=True):
         named_buffers[name].copy_(value)
+
+
+def _usual_metrics(loss: Loss) -> dict[str, Metric]:
+    if loss is cross_entropy:
+        return {"accuracy": accuracy}
+    return {"accuracy": next_token_accuracy} if loss is next_token else {}
 
 
 def _check(module: object) -> None:

@@ -12,6 +12,8 @@ from hanse.core.errors import ModelError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import Tensor
+
 
 def softmax_regression(inputs: int, classes: int) -> nn.Module:
     """One linear layer, `[n, inputs] -> [n, classes]` logits, starting at zero."""
@@ -56,6 +58,37 @@ def cnn(classes: int, channels: int = 1, side: int = 28) -> nn.Module:
         nn.ReLU(),
         nn.Linear(512, classes),
     )
+
+
+def char_lstm(classes: int, embedding: int = 8, hidden: int = 256, layers: int = 2) -> nn.Module:
+    """McMahan et al.'s character model: an embedding, stacked LSTMs, logits of the next character.
+
+    `[n, T]` characters to `[n, T, classes]` logits, for the loss `next_token`. The defaults are
+    those of "Communication-efficient learning of deep networks from decentralized data", AISTATS
+    2017, section 3.
+
+    Args:
+        classes: how many different characters there are.
+        embedding: numbers that a character becomes.
+        hidden: units of each LSTM.
+        layers: LSTMs, one on top of the other.
+    """
+    _positive(classes=classes, embedding=embedding, hidden=hidden, layers=layers)
+    return _CharLSTM(classes, embedding, hidden, layers)
+
+
+class _CharLSTM(nn.Module):
+    def __init__(self, classes: int, embedding: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(classes, embedding)
+        self.lstm = nn.LSTM(embedding, hidden, layers, batch_first=True)
+        self.head = nn.Linear(hidden, classes)
+
+    def forward(self, characters: Tensor) -> Tensor:
+        """Logits `[n, T, classes]` of what follows each of the characters `[n, T]`."""
+        states, _ = self.lstm(self.embedding(characters))
+        logits: Tensor = self.head(states)
+        return logits
 
 
 def _positive(**numbers: int) -> None:

@@ -1,6 +1,7 @@
 """The report of a run: its numbers, and one self-contained HTML page that shows them."""
 
 from hanse.report.html import write
+from hanse.report.inspection import write_data
 from hanse.report.quantities import Spread
 from hanse.report.summaries import (
     Comparison,
@@ -20,4 +21,5 @@ __all__ = [
     "WorstClient",
     "summary",
     "write",
+    "write_data",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hanse.report.charts import Bar, BarChart, HeatMap, Histogram, bars, heat_map, histogram_bars
 from hanse.report.charts.maps import STEPS, shade_from
 from hanse.report.clients import MOST_BARS
-from hanse.report.figure import Figure, Key, Table, tick_format
+from hanse.report.figure import TENTH_IS_SEVERAL, Figure, Key, Table, tick_format
 from hanse.report.quantities import histogram, quantile
 from hanse.report.words import NARROW_SPACE, number, shorten, whole
 
@@ -39,8 +39,8 @@ def label_map(data: DataInfo) -> Figure | None:
         rows.append([*shown, sum(row) - sum(shown)] if cut else shown)
     names = [data.client_name("train", client) for client in range(len(rows))]
     notes = []
-    if len(counts) > len(rows):
-        notes.append(f"The first {len(rows)} of {len(counts):,} clients.")
+    if data.population > len(rows):
+        notes.append(f"The first {len(rows)} of {data.population:,} clients.")
     if cut:
         notes.append(f"The {len(kept)} most frequent of {len(classes)} classes, and all others.")
     shades = (
@@ -71,6 +71,26 @@ def label_map(data: DataInfo) -> Figure | None:
     )  # fmt: skip
 
 
+def sizes(data: DataInfo) -> Figure | None:
+    """How many training examples each client has; None where unknown."""
+    if not data.train_sizes:
+        return None
+    values = dict(enumerate(map(float, data.train_sizes)))
+    ordered = sorted(values.values())
+    total, tenth = sum(ordered), -(-len(ordered) // 10)
+    caption = (
+        f"Between {ordered[0]:,.0f} and {ordered[-1]:,.0f} training examples, in the median "
+        f"{quantile(ordered, 0.5):,.4g}."
+    )
+    if len(ordered) >= TENTH_IS_SEVERAL:
+        share = 100 * sum(ordered[-tenth:]) / (total or 1)
+        caption += f" The largest tenth of the clients has {share:.0f}{NARROW_SPACE}% of them."
+    return _by_client(
+        data, "sizes", "How many examples clients have", caption, "examples", values,
+        write=lambda value: f"{value:,.0f}", discrete=True,
+    )  # fmt: skip
+
+
 def full_participation(run: RunRecord) -> bool:
     """Whether every client trained in every round that was written down."""
     parts = run.taken_part
@@ -94,7 +114,7 @@ def participation(run: RunRecord) -> Figure | None:
     if never:
         caption += f" {never:,} of {len(parts):,} never took part."
     return _by_client(
-        run, "participation", "How often clients took part", caption, "rounds", parts,
+        run.info.data, "participation", "How often clients took part", caption, "rounds", parts,
         write=lambda value: f"{value:,.0f}", discrete=True,
     )  # fmt: skip
 
@@ -105,13 +125,14 @@ def norms(experiment: Experiment) -> Figure | None:
     if len(experiment.runs) > 1 or len(run.mean_norm) <= 1:
         return None
     return _by_client(
-        run, "norms", "Whose updates are large", "The mean L2 norm of each client’s updates.",
-        "mean L2 norm", run.mean_norm, write=tick_format("norm"), discrete=False,
+        run.info.data, "norms", "Whose updates are large",
+        "The mean L2 norm of each client’s updates.", "mean L2 norm", run.mean_norm,
+        write=tick_format("norm"), discrete=False,
     )  # fmt: skip
 
 
 def _by_client(
-    run: RunRecord,
+    data: DataInfo,
     key: str,
     title: str,
     caption: str,
@@ -124,7 +145,7 @@ def _by_client(
     """A bar for each of a few clients, or how many of many have which value."""
     if len(values) <= MOST_BARS:
         named = [
-            (run.info.data.client_name("train", client), value)
+            (data.client_name("train", client), value)
             for client, value in sorted(values.items(), key=lambda pair: (-pair[1], pair[0]))
         ]
         chart = BarChart(

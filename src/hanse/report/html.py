@@ -69,14 +69,7 @@ def write(path: Path, out: Path | None = None) -> Path:
 def render(experiment: Experiment) -> str:
     """The page of runs that were already read; the same runs give the same page."""
     summary = summarise(experiment)
-    environment = Environment(
-        loader=PackageLoader("hanse.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["whole"] = whole
+    environment = templates()
     first = experiment.first
     gone, more_gone = dropped(experiment)
     training = [norms(experiment), participation(first)]
@@ -109,6 +102,19 @@ def render(experiment: Experiment) -> str:
         difference=difference,
         metric_name=metric_name,
     )
+
+
+def templates() -> Environment:
+    """The templates of pages, in which every text is escaped."""
+    environment = Environment(
+        loader=PackageLoader("hanse.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["whole"] = whole
+    return environment
 
 
 def _facts(experiment: Experiment, summary: Summary) -> list[str]:

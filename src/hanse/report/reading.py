@@ -13,6 +13,7 @@ from hanse.report.fields import Fields, clean, lines, parse
 from hanse.report.quantities import client_stats
 from hanse.report.records import (
     LOSS,
+    NOUNS,
     ClientValues,
     DataInfo,
     Dropped,
@@ -34,7 +35,6 @@ FORMAT = 1
 # Bounds on what a page may be asked to show; they keep it small whatever the files hold.
 _NAME, _LONG, _CONFIG, _LIST = 120, 1000, 60_000, 100
 _CLIENTS = 10_000_000
-_NOUNS = {"client": "client", "clients": "clients", "examples": "examples"}
 
 
 def read(path: Path) -> Experiment:
@@ -163,7 +163,7 @@ def _data(fields: Fields) -> DataInfo:
         train_sizes=sizes,
         label_counts=counts or None,
         unseen=fields.texts("unseen", _NAME) if fields.has("unseen") else None,
-        nouns={key: nouns.text(key, word, 40) for key, word in _NOUNS.items()},
+        nouns={key: nouns.text(key, word, 40) for key, word in NOUNS.items()},
     )
 
 

@@ -19,6 +19,7 @@ Split = Literal["test", "unseen"]
 SPLITS: tuple[Split, ...] = ("test", "unseen")
 LOSS = "loss"
 ACCURACY = "accuracy"
+NOUNS = {"client": "client", "clients": "clients", "examples": "examples"}
 
 
 @dataclass(frozen=True)

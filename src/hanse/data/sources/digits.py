@@ -30,6 +30,8 @@ def digits(
     alpha: float = 0.5,
     min_size: int = 10,
     shards_per_client: int = 2,
+    labels_per_client: int = 2,
+    sigma: float = 1.0,
     test_fraction: float = 0.0,
     unseen_fraction: float = 0.2,
     images: bool = False,
@@ -38,11 +40,14 @@ def digits(
 
     Args:
         clients: K.
-        partition: "iid", "dirichlet" or "shards"; see `hanse.data.partition`.
+        partition: "iid", "dirichlet", "shards", "labels", "quantity" or "lognormal"; see
+            `hanse.data.partition`.
         seed: another seed, another test set and another partition.
-        alpha: of "dirichlet".
-        min_size: of "dirichlet".
+        alpha: of "dirichlet" and "quantity".
+        min_size: of "dirichlet", "quantity" and "lognormal"; 0: clients may have no examples.
         shards_per_client: of "shards".
+        labels_per_client: of "labels".
+        sigma: of "lognormal".
         test_fraction: the part of its own examples that each client keeps as `test`; 0: none.
         unseen_fraction: the part of all digits that no client has: `unseen`, one client
             "test set".
@@ -76,6 +81,8 @@ def digits(
             alpha=alpha,
             min_size=min_size,
             shards_per_client=shards_per_client,
+            labels_per_client=labels_per_client,
+            sigma=sigma,
         ),
         holdout=(x[held], y[held]),
         test_fraction=test_fraction,
@@ -83,6 +90,7 @@ def digits(
         classes=tuple("0123456789"),
         name="digits",
         attribution=ATTRIBUTION,
+        may_be_empty=min_size == 0,
     )
 
 

