@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from hanse.layers import Normalized, Weighted
     from hanse.models import Execution
     from hanse.runs import export, load, resume, run
-    from hanse.selection import Full, Poisson, Uniform
+    from hanse.selection import Full, Poisson, Stragglers, Uniform
     from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
     from hanse.strategies import fedavg, feddyn, fednova, fedprox, fedsgd, mimelite, scaffold
     from hanse.strategy import Strategy
@@ -60,6 +60,7 @@ __all__ = [
     "ServerAdam",
     "ServerSGD",
     "ServerYogi",
+    "Stragglers",
     "Strategy",
     "StrategyError",
     "Uniform",
@@ -112,7 +113,7 @@ _HOMES = {
     "layers": ("Normalized", "Weighted"),
     "models": ("Execution",),
     "runs": ("export", "load", "resume", "run"),
-    "selection": ("Full", "Poisson", "Uniform"),
+    "selection": ("Full", "Poisson", "Stragglers", "Uniform"),
     "server": ("ServerAdagrad", "ServerAdam", "ServerSGD", "ServerYogi"),
     "strategies": ("fedavg", "feddyn", "fednova", "fedprox", "fedsgd", "mimelite", "scaffold"),
     "strategy": ("Strategy",),

@@ -148,6 +148,7 @@ def _variant(
         rounds=rounds_,
         setting="cross-silo",
         participation=Full(),
+        stragglers=None,
         evaluate_every=rounds_,
     )
 

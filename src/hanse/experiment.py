@@ -7,7 +7,7 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
@@ -16,19 +16,20 @@ from torch import nn
 from hanse.core.device import CPU, device_named, placed
 from hanse.core.errors import ConfigError, ModelError, StrategyError
 from hanse.core.rng import derive
-from hanse.data import Federation, PackedClients, select_clients, to_dtype
+from hanse.data import Federation, PackedClients, SharedClients, select_clients, to_dtype
 from hanse.data.batching import FullGradient
 from hanse.data.clients import without_examples
 from hanse.data.packing import first_row, owner
 from hanse.engines.make import check_room, check_workers, make_engine
 from hanse.evaluation.per_client import evaluated_clients
 from hanse.models import Execution, Task, cross_entropy, next_token
-from hanse.models.execution import check_execution, loss_couples, on_exact_batches
+from hanse.models.execution import check_execution, loss_couples, on_exact_batches, probe
 from hanse.models.losses import IGNORED
 from hanse.round import Population
+from hanse.selection import Stragglers
 from hanse.settings import Setting, setting_named
-from hanse.soundness import check, check_whole_gradients
-from hanse.strategy import Strategy
+from hanse.soundness import check, check_stragglers, check_whole_gradients
+from hanse.strategy import Partial, Strategy
 from hanse.tuning.on_card import Card, choose_on_card
 from hanse.tuning.on_processor import choose_execution, examples_for
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from hanse.engines import InProcess, Processes
     from hanse.models import Loss, Metric
+    from hanse.models.task import Local
     from hanse.selection import Participation
 
 _SAMPLE = 4  # examples that a model is tried on before the run
@@ -56,7 +58,8 @@ class Experiment:
         rounds: how many rounds.
         loss: per example, see `hanse.models`.
         metrics: by name; `None`: accuracy if the loss is `cross_entropy` or `next_token`.
-        local: globs of the parameters and buffers that stay with their client.
+        local: globs of the parameters and buffers that stay with their client, or a function that
+            returns them for the model: `hanse.models.batch_norm` (FedBN).
         seed: of everything random in the experiment.
         setting: `"cross-silo"` or `"cross-device"`: the defaults of the next three.
         participation: who takes part in a round.
@@ -67,6 +70,7 @@ class Experiment:
         name: what to call it in reports.
         workers: how many processes train clients; 1: this one. The bits do not depend on it.
         device: where it is computed: `"cpu"`, or a graphics card: `"cuda"`, `"cuda:1"`.
+        stragglers: who does only a part of its work in time; `None`: nobody.
     """
 
     strategy: Strategy
@@ -75,7 +79,7 @@ class Experiment:
     rounds: int = 100
     loss: Loss = cross_entropy
     metrics: Mapping[str, Metric] | None = None
-    local: tuple[str, ...] = ()
+    local: Local = ()
     seed: int = 0
     setting: str = "cross-silo"
     participation: Participation | None = None
@@ -86,6 +90,7 @@ class Experiment:
     name: str = "experiment"
     workers: int = 1
     device: str = "cpu"
+    stragglers: Stragglers | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, before anything is loaded or written.
@@ -100,6 +105,8 @@ class Experiment:
         setting_named(self.setting)
         if self.execution is not None:
             _kind("execution", self.execution, Execution, 'Execution("module", 1)')
+        if self.stragglers is not None:
+            _kind("stragglers", self.stragglers, Stragglers, "hanse.Stragglers(fraction=0.9)")
         _check_parts(self.strategy)
         _check_participation(self.participation)
         _check_local(self.local)
@@ -186,13 +193,20 @@ def prepare(experiment: Experiment) -> Prepared:
     expected = participation.expected(clients)
     device = device_named(experiment.device)
     check_room(data.train, device)
+    probe(task, *_sample(data, _SAMPLE))
+    _check_labels(task, data)  # before trials, which would meet such a label
     with placed(device):
         execution = _execution(experiment, task.on(device), data, expected, device)
         execution = _on_exact_batches(experiment, execution, task, data)
-    _check_labels(task, data)
-    empty = without_examples(data.train)
+    check_stragglers(experiment.stragglers, experiment.strategy, expected)
     population = Population(
-        clients, participation, setting.name, experiment.seed, experiment.rounds, empty
+        clients=clients,
+        participation=participation,
+        setting=setting.name,
+        seed=experiment.seed,
+        rounds=experiment.rounds,
+        empty=without_examples(data.train),
+        stragglers=experiment.stragglers,
     )
     limit = experiment.evaluation_clients or setting.evaluation_clients
     return Prepared(
@@ -211,7 +225,10 @@ def prepare(experiment: Experiment) -> Prepared:
             if held is not None
         },
         chosen=_chosen(experiment, setting),
-        warnings=(*check(experiment.strategy, task, setting), *_about_empty(len(empty), clients)),
+        warnings=(
+            *check(experiment.strategy, task, setting),
+            *_about_empty(len(population.empty), clients),
+        ),
     )
 
 
@@ -232,6 +249,12 @@ _PARTS = {
 
 
 def _check_parts(strategy: Strategy) -> None:
+    if strategy.partial not in get_args(Partial):
+        raise StrategyError(
+            f"a strategy with partial={strategy.partial!r}",
+            why="it says what becomes of the work that stragglers have done",
+            instead='"keep" (it counts as any other), or "drop"',
+        )
     for name, (methods, example) in _PARTS.items():
         _check_part(name, getattr(strategy, name), methods, example)
     if not isinstance(strategy.layers, tuple | list):
@@ -268,11 +291,15 @@ def _check_participation(participation: object) -> None:
 
 
 def _check_local(local: object) -> None:
+    if callable(local) and not isinstance(local, type):
+        return
     if isinstance(local, str) or not isinstance(local, Sequence):
         raise ConfigError(
             f"local = {local!r}",
             why="it is a list of globs, each of them matched with the names of parameters",
-            instead=f"local=({local!r},)" if isinstance(local, str) else 'local=("head.*",)',
+            instead=f"local=({local!r},)"
+            if isinstance(local, str)
+            else 'local=("head.*",), or local=hanse.models.batch_norm',
         )
     for pattern in local:
         if not isinstance(pattern, str):
@@ -377,6 +404,8 @@ def _check_labels(task: Task, data: Federation) -> None:
     outputs = logits.shape[1 if task.loss is cross_entropy else 2]
     for split in ("train", "test", "unseen"):
         clients = getattr(data, split)
+        if isinstance(clients, SharedClients):
+            clients = clients.own
         if not isinstance(clients, PackedClients):
             continue
         labels = clients.fields["y"]

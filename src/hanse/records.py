@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from hanse.core.device import described
-from hanse.data import PackedClients, label_counts
+from hanse.data import PackedClients, SharedClients, label_counts
+from hanse.models.task import local_globs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +47,7 @@ def about(prepared: Prepared) -> dict[str, Any]:
         "strategy_repr": repr(experiment.strategy),
         "setting": {"name": prepared.population.setting, "set": list(prepared.chosen)},
         "participation": repr(prepared.population.participation),
+        "stragglers": _stragglers(prepared),
         "engine": {
             "path": execution.path,
             "block": execution.block,
@@ -56,7 +58,7 @@ def about(prepared: Prepared) -> dict[str, Any]:
         "rounds": experiment.rounds,
         "parameters": task.layout.size,
         "buffers": task.buffers.size,
-        "local": list(experiment.local),
+        "local": list(local_globs(task.module, experiment.local)),
         "local_columns": task.layout.local + task.buffers.local,
         "metrics": ["loss", *task.metrics],
         "warnings": list(prepared.warnings),
@@ -78,6 +80,7 @@ def fingerprint(prepared: Prepared) -> dict[str, Any]:
         "seed": experiment.seed,
         "setting": prepared.population.setting,
         "participation": repr(prepared.population.participation),
+        "stragglers": _stragglers(prepared),
         "parameters": [list(task.layout.names), task.layout.size, task.layout.shared],
         "buffers": [list(task.buffers.names), task.buffers.size, task.buffers.shared],
         "dtype": str(task.dtype),
@@ -160,6 +163,11 @@ def prepared_name(prepared: Prepared) -> Any:  # noqa: ANN401 - a bound method
     return prepared.data.train.name
 
 
+def _stragglers(prepared: Prepared) -> str | None:
+    stragglers = prepared.population.stragglers
+    return None if stragglers is None else repr(stragglers)
+
+
 def _about_data(prepared: Prepared) -> dict[str, Any]:
     data = prepared.data
     population = len(data.train)
@@ -171,6 +179,9 @@ def _about_data(prepared: Prepared) -> dict[str, Any]:
         "classes": None if data.classes is None else list(data.classes),
         "population": population,
         "clients": _names(data.train) if listed else None,
+        "public": {"examples": len(data.train.public.fields["y"]), "each": data.train.count}
+        if isinstance(data.train, SharedClients)
+        else None,
         "train_sizes": data.train.sizes(everyone) if listed else None,
         "label_counts": label_counts(data.train, len(data.classes))
         if listed and data.classes is not None
@@ -189,6 +200,9 @@ def _described(module: nn.Module) -> str:
 
 
 def _checksum(clients: ClientData) -> str:
+    if isinstance(clients, SharedClients):
+        drawn = f"{clients.count} of the public {_checksum(clients.public)}, seed {clients.seed}"
+        return f"{_checksum(clients.own)}; {drawn}"
     if not isinstance(clients, PackedClients):
         return f"{len(clients)} clients"
     code = zlib.crc32(clients.offsets.tobytes())

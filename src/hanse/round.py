@@ -1,7 +1,8 @@
 """One federated round, top to bottom.
 
-select a cohort -> broadcast -> each client: local training, layers in order, contribution ->
-aggregate -> layers' server halves in reverse -> server optimiser -> memories are accepted
+select a cohort, and who of it is late -> broadcast -> each client: local training, layers in order,
+contribution -> aggregate -> layers' server halves in reverse -> server optimiser -> memories are
+accepted
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from hanse.core.device import CPU, placed
 from hanse.core.errors import StrategyError
 from hanse.core.rng import derive
 from hanse.core.types import Broadcast, RoundContext
+from hanse.engines import STRAGGLER, Dropped
 from hanse.memory import ClientMemory
+from hanse.selection import Selected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,10 +31,10 @@ if TYPE_CHECKING:
 
     from hanse.core.layout import ParameterLayout
     from hanse.core.types import Aggregate, State
-    from hanse.engines import ClientFacts, Collected, Dropped
+    from hanse.engines import ClientFacts, Collected
     from hanse.models import Execution, Task
-    from hanse.selection import Participation
-    from hanse.strategy import Strategy
+    from hanse.selection import Participation, Stragglers
+    from hanse.strategy import Partial, Strategy
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,14 +110,14 @@ class Engine(Protocol):
     def collect(
         self,
         broadcast: Broadcast,
-        cohort: NDArray[np.int64],
+        selected: Selected,
         memory: ClientMemory,
         direction: Tensor,
-        upcoming: Callable[[], NDArray[np.int64]] | None = None,
+        upcoming: Callable[[], Selected] | None = None,
     ) -> Collected:
-        """Let the cohort train, and aggregate what it sends.
+        """Let the selected clients train, and aggregate what they send.
 
-        `upcoming` is the next round's cohort, for an engine that loads examples ahead.
+        `upcoming` are the next round's, for an engine that loads examples ahead.
         """
 
     def close(self) -> None:
@@ -133,6 +136,7 @@ class Population:
         rounds: how many there will be; `None` if that is open.
         empty: ascending, the clients without examples. They are drawn like the others, have
             nothing to train on, and would send an update of weight 0: so they are not asked.
+        stragglers: who of a cohort is too slow for all of its work; `None`: nobody.
     """
 
     clients: int
@@ -141,12 +145,29 @@ class Population:
     seed: int
     rounds: int | None = None
     empty: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    stragglers: Stragglers | None = None
 
-    def cohort(self, number: int) -> NDArray[np.int64]:
-        """The clients that train in a round, known before it comes."""
-        key = derive(derive(self.seed, "round", number), "cohort")
-        drawn = self.participation.select(self.clients, key)
-        return np.setdiff1d(drawn, self.empty) if len(self.empty) else drawn
+    def cohort(self, number: int, policy: Partial) -> tuple[Selected, Selected]:
+        """Who trains in a round, and who would be too late for it; known before it comes.
+
+        Args:
+            number: of the round.
+            policy: what becomes of partial work.
+        """
+        key = derive(self.seed, "round", number)
+        ids = self.participation.select(self.clients, derive(key, "cohort"))
+        if len(self.empty):
+            ids = np.setdiff1d(ids, self.empty)
+        everyone, nobody = Selected(ids), Selected(ids[:0])
+        if self.stragglers is None:
+            return everyone, nobody
+        shares = self.stragglers.shares(ids, derive(key, "stragglers"))
+        late = shares < 1
+        if not late.any():
+            return everyone, nobody
+        if policy == "keep":
+            return Selected(ids, shares), nobody
+        return Selected(ids[~late]), Selected(ids[late], shares[late])
 
 
 def initial_state(strategy: Strategy, task: Task, device: torch.device = CPU) -> FederationState:
@@ -182,23 +203,27 @@ def _round(
 ) -> tuple[FederationState, RoundResult]:
     strategy, number = engine.strategy, state.round + 1
     key = derive(population.seed, "round", number)
-    cohort = population.cohort(number)
+    selected, late = population.cohort(number, strategy.partial)
+    cohort = len(selected.ids) + len(late.ids)
     context = RoundContext(
         number=number,
         key=derive(key, "clients"),
         population=population.clients,
         expected=population.participation.expected(population.clients),
-        cohort=len(cohort),
+        cohort=cohort,
         setting=population.setting,
         layout=layout,
     )
 
     broadcast = publish(state, strategy, context)
 
-    upcoming = None if number == population.rounds else partial(population.cohort, number + 1)
-    collected = engine.collect(broadcast, cohort, state.clients, state.direction, upcoming)
+    upcoming = None
+    if number != population.rounds:
+        upcoming = partial(_trains, population, number + 1, strategy.partial)
+    collected = engine.collect(broadcast, selected, state.clients, state.direction, upcoming)
 
-    result = RoundResult(len(cohort), collected.dropped, collected.facts, collected.pairwise_cosine)
+    dropped = (*_too_late(late), *collected.dropped)
+    result = RoundResult(cohort, dropped, collected.facts, collected.pairwise_cosine)
     if collected.aggregate is None:  # nobody came, or nobody's update could be used
         return dataclasses.replace(state, round=number), result
 
@@ -217,6 +242,19 @@ def _round(
         clients=state.clients.accept(collected.memory),
     )
     return after, result
+
+
+def _trains(population: Population, number: int, policy: Partial) -> Selected:
+    return population.cohort(number, policy)[0]
+
+
+def _too_late(late: Selected) -> list[Dropped]:
+    if late.shares is None:
+        return []
+    return [
+        Dropped(int(k), f"{STRAGGLER}did {int(100 * share)} % of its work in time")
+        for k, share in zip(late.ids, late.shares, strict=True)
+    ]
 
 
 def publish(state: FederationState, strategy: Strategy, context: RoundContext) -> Broadcast:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hanse.core.errors import StrategyError
+from hanse.core.errors import ConfigError, StrategyError
 from hanse.core.types import RoundContext
 from hanse.data.batching import FullGradient
 from hanse.layers import Normalized, Weighted
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hanse.core.types import Broadcast
     from hanse.data import ClientData
     from hanse.models import Task
+    from hanse.selection import Stragglers
     from hanse.settings import Setting
     from hanse.strategy import Strategy
 
@@ -61,6 +62,39 @@ def check_whole_gradients(strategy: Strategy, clients: ClientData) -> None:
             "not add up to that of the whole",
             instead=f"chunks of {most}: fedsgd(chunk={most}), "
             f"ScaffoldSGD(gradient_chunk={most}), MimeSGD(gradient_chunk={most})",
+        )
+
+
+def check_stragglers(stragglers: Stragglers | None, strategy: Strategy, expected: float) -> None:
+    """Refuse stragglers of whose work nothing is left, or nothing that means anything.
+
+    Args:
+        stragglers: of the experiment, if any.
+        strategy: which keeps or drops their work.
+        expected: the expected size of a cohort.
+
+    Raises:
+        ConfigError: all of a cohort would be dropped, in every round.
+        StrategyError: a part of one gradient would be kept.
+    """
+    if stragglers is None:
+        return
+    if strategy.partial == "keep":
+        if isinstance(strategy.local.passes[0], FullGradient):
+            raise StrategyError(
+                f"{strategy.name} keeps the partial work of stragglers",
+                why="its clients compute one gradient over all their examples, and a part of it is "
+                "not the gradient of anything",
+                instead='partial="drop", or a strategy that takes local steps (fedprox, fedavg)',
+            )
+        return
+    cohort = max(round(expected), 1)
+    if stragglers.count(cohort) >= cohort:
+        raise ConfigError(
+            f"{stragglers} with cohorts of {cohort}, and {strategy.name}, which drops stragglers",
+            why="nobody would be left in any round",
+            instead='a smaller fraction, larger cohorts, fedprox, or partial="keep" for '
+            f"{strategy.name}",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hanse.aggregation import Sum
 from hanse.core.errors import StrategyError, did_you_mean
@@ -13,6 +13,10 @@ from hanse.server import ServerSGD
 
 if TYPE_CHECKING:
     from hanse.core.types import Aggregation, Layer, LocalTraining, ServerOptimizer
+
+
+Partial = Literal["keep", "drop"]
+"""What becomes of the work of a client that was stopped before its end."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Strategy:
         aggregation: how contributions become one aggregate.
         server: how the aggregate changes the model.
         name: what to call it in reports.
+        partial: whether stragglers send what they have done (`"keep"`), or nothing (`"drop"`).
     """
 
     local: LocalTraining
@@ -32,6 +37,7 @@ class Strategy:
     aggregation: Aggregation = Sum()
     server: ServerOptimizer = ServerSGD()
     name: str = "custom"
+    partial: Partial = "drop"
 
     @property
     def onion(self) -> tuple[Layer, ...]:

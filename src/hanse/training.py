@@ -153,10 +153,11 @@ def _watched(
     strategy = prepared.experiment.strategy
     if not bool(state.params.isfinite().all() and state.buffers.isfinite().all()):
         _stop(state, strategy, "the new model is not finite")
-    lost = result is not None and result.cohort > 0 and not result.accepted
     population = prepared.population
-    if lost and result is not None and result.cohort == population.clients - len(population.empty):
-        _stop(state, strategy, f"none of the {result.cohort} clients' updates was finite")
+    trained = 0 if result is None else len(result.facts.id)
+    lost = result is not None and trained > 0 and not result.accepted
+    if lost and trained == population.clients - len(population.empty):
+        _stop(state, strategy, f"none of the {trained} clients' updates was finite")
     name, loss = _judged(prepared, result, evaluations)
     if loss is None and not lost:
         return state
@@ -180,11 +181,12 @@ def _judged(
 ) -> tuple[str, float | None]:
     """A loss that can be compared from round to round: always of the same clients.
 
-    That is the training loss if everyone takes part, else the evaluated clients'; a cohort's
+    That is the training loss if everyone trains, else the evaluated clients'; a cohort's
     training loss depends on who is in it.
     """
-    population = prepared.population
-    if population.participation.expected(population.clients) == population.clients:
+    population, drops = prepared.population, prepared.experiment.strategy.partial == "drop"
+    everyone = population.participation.expected(population.clients) == population.clients
+    if everyone and not (drops and population.stragglers is not None):
         return "training loss", None if result is None else train_loss(result)
     for split in ("test", "unseen"):
         if split in evaluations:

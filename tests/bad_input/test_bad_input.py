@@ -778,7 +778,7 @@ FILES: dict[str, Bad] = {
     "a text where a list of texts belongs": Bad(
         ConfigError,
         "model.local = '2.*'",
-        'local = ["a text"]',
+        'local = ["2.*"]',
         filed("model.local='2.*'"),
         fine_file("model.local=['3.*']"),
     ),

@@ -23,6 +23,7 @@ from tests.docs.pages import (
 from hanse.cli.app import app
 from hanse.config import binding, experiment_file
 from hanse.models import Execution
+from hanse.selection import Stragglers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -88,6 +89,7 @@ def kinds() -> dict[str, tuple[Callable[..., Any], set[str]]]:
     found["Sources mnist, fashion-mnist and cifar-10"] = (mnist, set())
     found["Source idx"] = (found["Source idx"][0], set(keys_of(mnist)))  # "All keys of mnist, and:"
     found["Execution"] = (Execution, set())
+    found["Stragglers"] = (Stragglers, set())
     found["[run]"] = (experiment_file._run_options, set())  # noqa: SLF001 - the keys of the table
     return found
 
@@ -148,7 +150,7 @@ def test_tables_have_the_keys_that_are_understood_with_every_kind() -> None:
         "source", "feature_noise", "feature_rotations", "standardise",
     }  # fmt: skip
     assert {row[0] for row in PAGE["[model]"]} == {"name", "loss", "metrics", "local"}
-    assert {row[0] for row in PAGE["[strategy]"]} == {"name"}
+    assert {row[0] for row in PAGE["[strategy]"]} == {"name", "partial"}
 
 
 # Keys whose value cannot be guessed from the page.
@@ -157,6 +159,8 @@ EXAMPLES: Mapping[tuple[str, str], object] = {
     ("[run]", "evaluate_every"): 5,
     ("[run]", "evaluation_clients"): 5,
     ("[run]", "execution"): {"path": "module", "block": 1},
+    ("[run]", "stragglers"): {"fraction": 0.5},
+    ("Stragglers", "fraction"): 0.5,
     ("Participation uniform", "fraction"): 0.5,
     ("Participation uniform", "count"): 2,
     ("Participation poisson", "rate"): 0.5,
@@ -194,8 +198,8 @@ def table_with(heading: str, values: dict[str, object]) -> dict[str, Any]:
             return {"strategy": {"server": {"optimizer": name, **values}}}
         case "Participation":
             return {"run": {"participation": {"kind": name, **values}}}
-        case "Execution":
-            return {"run": {"execution": values}}
+        case "Execution" | "Stragglers":
+            return {"run": {kind.lower(): values}}
     return {"run": values}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from hanse.data.batching import Pass, plan
 from hanse.engines import InProcess
 from hanse.models import Execution, Task, cross_entropy, squared_error
 from hanse.round import FederationState, Population, RoundResult, initial_state, run_round
-from hanse.selection import Full, Participation, Uniform
+from hanse.selection import Full, Participation, Stragglers, Uniform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,10 +87,17 @@ class World:
     data: PackedClients
     participation: Participation = Uniform(count=7)
     seed: int = 3
+    stragglers: Stragglers | None = None
 
     @property
     def population(self) -> Population:
-        return Population(len(self.data), self.participation, "cross-silo", self.seed)
+        return Population(
+            len(self.data),
+            self.participation,
+            "cross-silo",
+            self.seed,
+            stragglers=self.stragglers,
+        )
 
     def start(self, strategy: Strategy) -> FederationState:
         return initial_state(strategy, self.task)
@@ -112,6 +120,15 @@ class World:
         key = derive(derive(self.seed, "round", number), "cohort")
         return [int(k) for k in self.participation.select(len(self.data), key)]
 
+    def shares(self, number: int) -> dict[int, float]:
+        """The part of its work that each client of a cohort does in time."""
+        ids = self.cohort(number)
+        if self.stragglers is None:
+            return dict.fromkeys(ids, 1.0)
+        key = derive(derive(self.seed, "round", number), "stragglers")
+        shares = self.stragglers.shares(np.array(ids, np.int64), key)
+        return dict(zip(ids, shares.tolist(), strict=True))
+
     def examples(self, client: int) -> tuple[Tensor, Tensor]:
         rows = slice(int(self.data.offsets[client]), int(self.data.offsets[client + 1]))
         return self.data.fields["x"][rows], self.data.fields["y"][rows]
@@ -119,12 +136,17 @@ class World:
     def batches(
         self, work: Pass, number: int, client: int, pass_number: int = 0
     ) -> list[tuple[Tensor, Tensor]]:
-        """The batches of a client in a round, from the plan that engines use, without padding."""
+        """The batches of a client in a round, from the plan that engines use, without padding.
+
+        A straggler's are the first ones of the first pass.
+        """
         key = derive(derive(self.seed, "round", number), "clients")
         own = derive(derive(key, np.array([client])), "pass", pass_number)
         x, y = self.examples(client)
         steps = plan(work, np.array([len(x)]), np.zeros(1, np.int64), own)
         rows = [step.rows[0, : int(step.counts[0])] for step in steps]
+        if pass_number == 0:
+            rows = rows[: math.ceil(self.shares(number).get(client, 1.0) * len(rows))]
         return [(x[chosen], y[chosen]) for chosen in rows]
 
 
@@ -137,9 +159,11 @@ def world(
     local: Sequence[str] = (),
     participation: Participation = Uniform(count=7),
     dtype: torch.dtype = torch.float64,
+    stragglers: Stragglers | None = None,
 ) -> World:
     task = Task.of(mlp(dtype) if module is None else module, loss=loss, local=local)
-    return World(task, clients(sizes, dtype=dtype) if data is None else data, participation)
+    data = clients(sizes, dtype=dtype) if data is None else data
+    return World(task, data, participation, stragglers=stragglers)
 
 
 BAD = 3

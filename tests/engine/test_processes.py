@@ -37,12 +37,13 @@ from torch import Tensor, nn
 from hanse import Experiment, rounds
 from hanse.core.errors import ConfigError
 from hanse.core.types import Layer
+from hanse.data.batching import Epochs
 from hanse.engines import Processes
 from hanse.engines.cohort import Cohort
 from hanse.engines.make import make_engine
 from hanse.layers import Weighted
 from hanse.models import Execution, Task
-from hanse.selection import Full, Poisson, Uniform
+from hanse.selection import Full, Poisson, Selected, Stragglers, Uniform
 from hanse.strategies import fedavg, scaffold
 from hanse.strategy import Strategy
 
@@ -128,6 +129,14 @@ def test_dropout() -> None:
 
 
 @every_path
+@pytest.mark.parametrize("name", ["fedprox", "scaffold-1", "fedprox-steps", "fedavg"])
+def test_stragglers(name: str, path: str) -> None:
+    one = dataclasses.replace(ragged(), stragglers=Stragglers(0.6))
+    partial = TABLE[name].replace(partial="drop" if name == "fedavg" else "keep")
+    same_for_any_number_of_workers(one, partial, PATHS[path])
+
+
+@every_path
 def test_dropped_clients(path: str) -> None:
     one = regression(BAD, 7)
     expected = same_for_any_number_of_workers(one, scaffold(lr=0.01), PATHS[path])
@@ -157,7 +166,8 @@ def test_cohorts_whose_size_changes_from_round_to_round() -> None:
 
 def test_spans_of_several_blocks() -> None:
     one = world(sizes=[1 + k % 7 for k in range(150)], participation=Full())
-    spans = [Cohort.of(one.data, np.arange(150), 1, workers) for workers in WORKERS]
+    everyone = Selected(np.arange(150))
+    spans = [Cohort.of(one.data, everyone, Epochs(), 1, workers) for workers in WORKERS]
     assert [s.level for s in spans] == [5, 4, 3]
     for name in ("fedavg", "scaffold-2"):
         same_for_any_number_of_workers(one, TABLE[name], MODULE)
@@ -165,8 +175,11 @@ def test_spans_of_several_blocks() -> None:
 
 
 def test_a_large_memory_makes_spans_short() -> None:
-    one, ids = clients([1] * 64), np.arange(64)
-    levels = [Cohort.of(one, ids, 1, 1, size).level for size in (0, 1 << 20, 1 << 23, 1 << 30)]
+    one, everyone = clients([1] * 64), Selected(np.arange(64))
+    levels = [
+        Cohort.of(one, everyone, Epochs(), 1, 1, size).level
+        for size in (0, 1 << 20, 1 << 23, 1 << 30)
+    ]
     assert levels == [4, 4, 2, 0]
 
 

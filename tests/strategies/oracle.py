@@ -34,8 +34,8 @@ def trained(
     weight_decay: float = 0.0,
     mu: float = 0.0,
 ) -> nn.Module:
-    """A copy of `module` after a client's work with `torch.optim.SGD`."""
-    model = copy.deepcopy(module).train()
+    """A copy of `module`, in its own mode, after a client's work with `torch.optim.SGD`."""
+    model = copy.deepcopy(module)
     anchor = [p.detach().clone() for p in model.parameters()]
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trainable, lr, momentum, weight_decay=weight_decay)
@@ -74,12 +74,18 @@ def federated_averaging(
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     mu: float = 0.0,
+    drop: bool = False,
 ) -> nn.Module:
-    """Three rounds of FedAvg (of FedProx, with `mu`) over deep copies of `module`."""
+    """Three rounds of FedAvg (of FedProx, with `mu`) over deep copies of `module`.
+
+    With `drop` only who is no straggler takes part.
+    """
     model = copy.deepcopy(module)
     local = {"momentum": momentum, "weight_decay": weight_decay, "mu": mu}
     for number in range(1, 4):
         cohort = world.cohort(number)
+        if drop:
+            cohort = [k for k in cohort if world.shares(number)[k] == 1]
         models = [trained(world, model, number, k, work, lr=rate(number), **local) for k in cohort]
         model.load_state_dict(mean_state(models, weights(world, cohort, by)))
     return model

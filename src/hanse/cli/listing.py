@@ -16,7 +16,7 @@ from rich.text import Text
 
 from hanse.config import read_experiment, with_overrides
 from hanse.config.experiment_file import STRATEGIES
-from hanse.data import Federation, data_directory, label_counts, skew
+from hanse.data import Federation, SharedClients, data_directory, label_counts, skew
 from hanse.data import fetch as fetch_files
 from hanse.data.sources.catalogue import BENCHMARKS
 from hanse.report import write_data
@@ -67,6 +67,12 @@ def inspect_data(path: Path, overrides: list[str], out: Path | None = None) -> N
     )
     if numbers.empty:
         console.print(f"{numbers.empty:,} clients have no examples")
+    if isinstance(federation.train, SharedClients):
+        public = federation.train.public
+        console.print(
+            f"among them {federation.train.count:,} public ones at each client, of "
+            f"{len(public.fields['y']):,}"
+        )
     if numbers.mean_entropy is not None:
         console.print(
             f"labels: {numbers.mean_entropy:.2f} bits of entropy at a client, "

@@ -16,6 +16,7 @@ from rich.text import Text
 from hanse.config import ExperimentFile, read_experiment, with_overrides
 from hanse.core.device import described
 from hanse.core.errors import DivergenceError, HanseError, RunError
+from hanse.engines import STRAGGLER
 from hanse.evaluation import spread
 from hanse.experiment import Prepared, prepare
 from hanse.report import Summary, summary
@@ -168,6 +169,10 @@ def _introduce(console: Console, prepared: Prepared) -> None:
         style="dim",
         markup=False,
     )
+    if prepared.population.stragglers is not None:
+        fate = {"keep": "kept", "drop": "dropped"}[prepared.experiment.strategy.partial]
+        text = f"{prepared.population.stragglers}: partial work is {fate}"
+        console.print(text, style="dim", markup=False)
     console.print(
         f"gradients: {execution.path}, blocks of {execution.block} ({execution.why})"
         + (f", on {described(prepared.device)}" * (prepared.device.type != "cpu"))
@@ -193,6 +198,8 @@ def _train(console: Console, prepared: Prepared, run: RunDirectory) -> None:
                 first = done.number if first is None else first
                 line = _line(done, total, time.monotonic() - began, first)
                 for dropped in done.result.dropped if done.result else ():
+                    if dropped.reason.startswith(STRAGGLER):  # asked for; the report counts them
+                        continue
                     name = prepared.data.train.name(dropped.client)
                     text = f"round {done.number}: {name} dropped: {dropped.reason}"
                     console.print(text, markup=False)

@@ -20,7 +20,7 @@ from hanse.core.types import ServerOptimizer
 from hanse.data.partition import Scheme
 from hanse.local import CosineDecay, ExponentialDecay, Schedule, StepDecay
 from hanse.models import Execution
-from hanse.selection import Full, Participation, Poisson, Uniform
+from hanse.selection import Full, Participation, Poisson, Stragglers, Uniform
 from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
 
 Component = Callable[..., Any]
@@ -232,7 +232,7 @@ def _hints(function: Component) -> dict[str, Any]:
     target = function.__init__ if inspect.isclass(function) else function
     # Annotations that a module imports for the type checker only are looked up here.
     known = {t.__name__: t for t in (*_TABLES, Execution, Sequence, Iterable, Path)}
-    known["Scheme"] = Scheme
+    known |= {"Scheme": Scheme, "Stragglers": Stragglers}
     found: dict[str, Any] = {}
     for name, annotation in getattr(target, "__annotations__", {}).items():
         one = types.SimpleNamespace(__annotations__={name: annotation})

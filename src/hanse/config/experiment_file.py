@@ -31,13 +31,13 @@ from hanse.core.errors import ConfigError, did_you_mean
 from hanse.data import Federation
 from hanse.experiment import Experiment, build_model
 from hanse.models import Task
-from hanse.strategy import Strategy
+from hanse.strategy import Partial, Strategy
 
 if TYPE_CHECKING:
     from torch import nn
 
     from hanse.models import Execution
-    from hanse.selection import Participation
+    from hanse.selection import Participation, Stragglers
 
 SOURCES: Mapping[str, Component] = {
     "cifar-10": functools.partial(sources.idx_federation, "cifar-10"),
@@ -74,6 +74,8 @@ METRICS: Mapping[str, Component] = {
     "binary_accuracy": models.binary_accuracy,
     "next_token_accuracy": models.next_token_accuracy,
 }
+LOCALS: Mapping[str, Component] = {"batch-norm": models.batch_norm}
+"""What stays with the clients, by a name instead of globs."""
 _KNOWN = {"data": SOURCES, "model": MODELS, "strategy": STRATEGIES}
 _DATA_OPTIONS = ("feature_noise", "feature_rotations", "standardise")  # with any source
 _SECTIONS = ("name", "data", "model", "strategy", "run")
@@ -123,7 +125,7 @@ class ExperimentFile:
         tables: tuple[tuple[str, str, Mapping[str, Component], tuple[str, ...]], ...] = (
             ("data", "source", SOURCES, _DATA_OPTIONS),
             ("model", "name", MODELS, ("loss", "metrics", "local")),
-            ("strategy", "name", STRATEGIES, ()),
+            ("strategy", "name", STRATEGIES, ("partial",)),
         )
         for section, key, known, apart in tables:
             name, given = _named(self._section(section), section, key)
@@ -294,6 +296,8 @@ def _task_options(table: dict[str, Any], base: Path) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if "loss" in table:
         options["loss"] = named(str(table.pop("loss")), LOSSES, "model.loss", base)
+    if isinstance(table.get("local"), str):
+        options["local"] = _local(table.pop("local"), base)
     for key in ("metrics", "local"):
         if key in table:
             options[key] = convert(table.pop(key), Sequence[str], f"model.{key}", base)
@@ -305,8 +309,19 @@ def _task_options(table: dict[str, Any], base: Path) -> dict[str, Any]:
     return options
 
 
+def _local(name: str, base: Path) -> Component:
+    if name not in LOCALS and ":" not in name:
+        raise ConfigError(
+            f"model.local = {name!r}",
+            why="globs of names come in a list, and a text alone names a way to find them",
+            instead=f'local = ["{name}"], or {did_you_mean(name, LOCALS)}',
+        )
+    return named(name, LOCALS, "model.local", base)
+
+
 def _strategy(table: Mapping[str, Any], base: Path) -> Strategy:
     name, rest = _named(table, "strategy", "name")
+    partial = rest.pop("partial", None)
     strategy = call(named(name, STRATEGIES, "strategy.name", base), rest, "strategy", base)
     if not isinstance(strategy, Strategy):
         raise ConfigError(
@@ -314,7 +329,9 @@ def _strategy(table: Mapping[str, Any], base: Path) -> Strategy:
             why="a run needs a hanse.Strategy",
             instead="return Strategy(local=…), or fedavg(…).then(…)",
         )
-    return strategy
+    if partial is None:
+        return strategy
+    return strategy.replace(partial=convert(partial, Partial, "strategy.partial", base))
 
 
 def _run_options(
@@ -329,10 +346,11 @@ def _run_options(
     checkpoint_every: int = 1,
     workers: int = 1,
     device: str = "cpu",
+    stragglers: Stragglers | None = None,
 ) -> None:
     """The keys of `[run]`, with their types and defaults; only its signature is used."""
     del rounds, seed, setting, participation, evaluate_every, evaluation_clients
-    del execution, checkpoint_every, workers, device
+    del execution, checkpoint_every, workers, device, stragglers
 
 
 def _named(table: Mapping[str, Any], section: str, key: str) -> tuple[str, dict[str, Any]]:

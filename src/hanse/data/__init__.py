@@ -10,6 +10,7 @@ from hanse.data.federation import (
     LazyClients,
     MappedClients,
     PackedClients,
+    SharedClients,
     map_inputs,
     pooled,
     select_clients,
@@ -26,6 +27,7 @@ from hanse.data.partition import (
     split,
 )
 from hanse.data.partitioned import partitioned
+from hanse.data.sharing import set_aside, share
 from hanse.data.skew import Skew, label_counts, skew
 from hanse.data.sources.benchmarks import idx_federation
 from hanse.data.sources.digits import digits
@@ -58,6 +60,7 @@ __all__ = [
     "PackedClients",
     "Pass",
     "Plan",
+    "SharedClients",
     "Skew",
     "Steps",
     "client_statistics",
@@ -88,8 +91,10 @@ __all__ = [
     "read_idx",
     "rotate_by_client",
     "select_clients",
+    "set_aside",
     "shakespeare",
     "shards",
+    "share",
     "skew",
     "split",
     "standardise",

@@ -291,12 +291,12 @@ class Plan:
         shuffles = _Shuffles(self.sizes, self.starts, self.keys)
         offsets = shuffles.offsets
         order = np.empty(offsets[-1], np.int64)
-        sizes, clients = self.sizes, len(self.sizes)
-        counts = np.full(clients, self.width, np.int64)
-        current = np.full(clients, -1, np.int64)
-        for t in range(len(self)):
+        current = np.full(len(self.sizes), -1, np.int64)
+        for t, active in enumerate(self.actives):
+            current = current[:active]
+            sizes, counts = self.sizes[:active], np.full(active, self.width, np.int64)
             epoch, place = np.divmod(t * self.width + np.arange(self.width), sizes[:, None])
-            places = offsets[:-1, None] + place
+            places = offsets[:active, None] + place
             rows = np.empty_like(places)
             # A batch may begin in one epoch and end in a later one: fill it epoch by epoch.
             for later in range(int((epoch[:, -1] - epoch[:, 0]).max()) + 1):
@@ -347,12 +347,26 @@ def steps(pass_: Pass, sizes: Int64s) -> Int64s:
     raise AssertionError(pass_)
 
 
+def steps_in_part(pass_: Pass, sizes: Int64s, shares: NDArray[np.float64]) -> Int64s:
+    """How many steps clients take that do a share of a pass: int64 [K], each at least 1.
+
+    A step that is begun is finished.
+
+    Args:
+        pass_: what the clients do.
+        sizes: [K], how many examples they have.
+        shares: [K], above 0 and at most 1.
+    """
+    return np.maximum(np.ceil(shares * steps(pass_, sizes)), 1).astype(np.int64)
+
+
 def plan(
     pass_: Pass,
     sizes: Int64s,
     starts: Int64s,
     keys: Keys,
     dtype: torch.dtype = torch.float32,
+    taken: Int64s | None = None,
 ) -> Plan:
     """Lay out a pass of K clients.
 
@@ -362,6 +376,7 @@ def plan(
         starts: [K], where their examples start in the block's fields.
         keys: uint64 [K], their keys for this pass: other keys, other batches.
         dtype: the floating-point type of the weights.
+        taken: [K], how many of its first steps each client takes; None: all of them.
 
     Returns:
         The plan; a step is as wide as the largest batch in it.
@@ -376,7 +391,8 @@ def plan(
     if len(sizes) and int(sizes.min()) < 1:
         message = "a client without examples cannot be planned"
         raise ValueError(message)
-    taken = steps(pass_, sizes)
+    if taken is None:
+        taken = steps(pass_, sizes)
     if bool((np.diff(taken) > 0).any()):
         message = "clients must come sorted by their number of steps, most first"
         raise ValueError(message)

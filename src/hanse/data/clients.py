@@ -11,18 +11,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from hanse.core.errors import DataError
+from hanse.core.rng import derive, hash_grid
 from hanse.data.packing import (
     Examples,
     as_tensors,
+    check_alike,
     check_finite,
     check_names,
     concatenate,
     count_rows,
     empty_client,
     offsets_of,
+    rows_of,
+    signature,
 )
 
 if TYPE_CHECKING:
@@ -279,6 +284,71 @@ def without_examples(data: ClientData) -> Ids:
     if not isinstance(data, PackedClients):
         return np.zeros(0, np.int64)
     return np.flatnonzero(np.diff(data.offsets) == 0)
+
+
+@dataclass(frozen=True, eq=False)
+class SharedClients:
+    """Clients that train on public examples besides their own; made by `hanse.data.share`.
+
+    The public examples lie in memory once. A block holds copies of those that its clients drew,
+    for as long as it is used.
+
+    Attributes:
+        own: the clients.
+        public: the public examples, as those of one client.
+        count: how many of them each client has, its own draw.
+        seed: of the draws.
+    """
+
+    own: ClientData
+    public: PackedClients
+    count: int
+    seed: int
+
+    @property
+    def ahead(self) -> bool:
+        """Whether a block may be made in another thread, as far as the clients themselves say."""
+        return bool(getattr(self.own, "ahead", True))
+
+    def __len__(self) -> int:
+        """How many clients there are."""
+        return len(self.own)
+
+    def name(self, client: int) -> str:
+        """The name of one client."""
+        return self.own.name(client)
+
+    def sizes(self, ids: Ids) -> NDArray[np.int64]:
+        """How many examples each of these clients has, the public ones among them, [K]."""
+        return self.own.sizes(ids) + self.count
+
+    def block(self, ids: Ids) -> Block:
+        """The examples of these clients: each one's own, then the public ones that it drew."""
+        fields, starts, sizes = self.own.block(ids)
+        check_alike(
+            signature(self.public.fields), "public", signature(fields), self.name(int(ids[0]))
+        )
+        offsets = offsets_of(sizes + self.count)
+        own = torch.from_numpy(rows_of(starts, sizes))
+        public = torch.from_numpy(self.drawn(ids).ravel())
+        to_own = torch.from_numpy(rows_of(offsets[:-1], sizes))
+        counts = np.full(len(sizes), self.count)
+        to_public = torch.from_numpy(rows_of(offsets[:-1] + sizes, counts))
+        mixed = {}
+        for name, field in fields.items():
+            mixed[name] = field.new_empty((int(offsets[-1]), *field.shape[1:]))
+            mixed[name][to_own] = field[own]
+            mixed[name][to_public] = self.public.fields[name][public]
+        return Block(mixed, offsets[:-1], sizes + self.count)
+
+    def drawn(self, ids: Ids) -> NDArray[np.int64]:
+        """The rows of the public examples that each of these clients has, ascending, [K, count]."""
+        rows = np.arange(int(self.public.offsets[-1]))
+        if self.count == len(rows):
+            return np.tile(rows, (len(ids), 1))
+        keys = derive(self.seed, "public", ids)
+        order = np.argsort(hash_grid(keys[:, None], rows.astype(np.uint64)), axis=1, kind="stable")
+        return np.sort(order[:, : self.count], axis=1)
 
 
 def _each(ids: Ids) -> list[int]:

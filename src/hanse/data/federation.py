@@ -17,6 +17,7 @@ from hanse.data.clients import (
     LazyClients,
     MappedClients,
     PackedClients,
+    SharedClients,
 )
 from hanse.data.packing import (
     check_alike,
@@ -38,6 +39,7 @@ __all__ = [
     "LazyClients",
     "MappedClients",
     "PackedClients",
+    "SharedClients",
     "map_inputs",
     "pooled",
     "select_clients",
@@ -153,11 +155,15 @@ def select_clients(data: ClientData, ids: Ids) -> PackedClients:
 
 
 def pooled(data: ClientData) -> PackedClients:
-    """All clients' examples as those of one client named "pooled".
+    """All clients' examples as those of one client named "pooled", public ones once.
 
     For a simulation's baseline only: it is what training in one place would see, and exactly what
     a deployed federation cannot do.
     """
+    if isinstance(data, SharedClients):
+        own = pooled(data.own)
+        fields = {k: torch.cat([v, data.public.fields[k]]) for k, v in own.fields.items()}
+        return PackedClients(fields, own.offsets + data.public.offsets, own.names)
     everyone = select_clients(data, np.arange(len(data)))
     return replace(everyone, offsets=everyone.offsets[[0, -1]], names=("pooled",))
 
@@ -202,15 +208,23 @@ def map_inputs(federation: Federation, fn: Callable[[Tensor], Tensor]) -> Federa
 def _transform(
     federation: Federation, fn: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 ) -> Federation:
-    def apply(data: ClientData | None) -> ClientData | None:
-        if isinstance(data, PackedClients):
-            return replace(data, fields=fn(data.fields))
-        return None if data is None else MappedClients(data, fn)
+    def packed(data: PackedClients) -> PackedClients:
+        return replace(data, fields=fn(data.fields))
 
-    train = apply(federation.train)
-    assert train is not None  # noqa: S101 - for the type checker: apply keeps what is not None
-    test, unseen = apply(federation.test), apply(federation.unseen)
-    return replace(federation, train=train, test=test, unseen=unseen)
+    def apply(data: ClientData) -> ClientData:
+        if isinstance(data, PackedClients):
+            return packed(data)
+        if isinstance(data, SharedClients):
+            return replace(data, own=apply(data.own), public=packed(data.public))
+        return MappedClients(data, fn)
+
+    test, unseen = federation.test, federation.unseen
+    return replace(
+        federation,
+        train=apply(federation.train),
+        test=None if test is None else apply(test),
+        unseen=None if unseen is None else apply(unseen),
+    )
 
 
 def _check_values(clients: PackedClients, classes: tuple[str, ...] | None) -> None:

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hanse.data.batching import steps_in_part
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hanse.data.batching import Pass
     from hanse.data.federation import ClientData
+    from hanse.selection import Selected
 
 Int64s = NDArray[np.int64]
 
@@ -30,37 +34,51 @@ class Cohort:
 
     Attributes:
         ids: `[n]`, the clients in the order of their places.
-        sizes: `[n]`, how many examples each has, never increasing.
+        sizes: `[n]`, how many examples each has; never increasing, unless there are stragglers.
         block: clients in a block.
         level: a span has `2 ** level` blocks.
+        taken: `[n]`, how many steps of the first pass each takes, never increasing; `None`: all.
     """
 
     ids: Int64s
     sizes: Int64s
     block: int
     level: int
+    taken: Int64s | None = None
 
     @classmethod
     def of(
-        cls, data: ClientData, ids: Int64s, block: int, workers: int = 0, remembered: int = 0
+        cls,
+        data: ClientData,
+        selected: Selected,
+        work: Pass,
+        block: int,
+        workers: int = 0,
+        remembered: int = 0,
     ) -> Cohort:
-        """Sort clients by their number of examples, most first, and choose the spans' length.
+        """Sort clients by what they have to do, most first, and choose the spans' length.
 
         Args:
             data: the clients.
-            ids: `[n]`, who takes part.
+            selected: who trains, and what part of the first pass.
+            work: that pass.
             block: clients in a block.
             workers: how many processes the spans are sent to; 0 if they stay here.
             remembered: bytes that each client remembers, and that are sent with a span.
         """
-        sizes = data.sizes(ids)
+        ids, shares = selected
+        sizes, taken = data.sizes(ids), None
         order = np.argsort(-sizes, kind="stable")  # longest first: a block shrinks as clients end
+        if shares is not None:
+            taken = steps_in_part(work, sizes, shares)
+            order = np.lexsort((-sizes, -taken))
+            taken = taken[order]
         blocks = max(-(-len(ids) // block), 1)
         limit = min(_SPAN_BLOCKS, _SPAN_EXAMPLES * blocks // max(int(sizes.sum()), 1))
         if workers:
             limit = min(limit, blocks // (_SPANS_A_WORKER * workers))
             limit = min(limit, _SPAN_BYTES // max(remembered * block, 1))
-        return cls(ids[order], sizes[order], block, max(limit, 1).bit_length() - 1)
+        return cls(ids[order], sizes[order], block, max(limit, 1).bit_length() - 1, taken)
 
     @property
     def spans(self) -> int:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hanse.memory import ClientMemory
     from hanse.models.execution import Execution
     from hanse.models.task import Task
+    from hanse.selection import Selected
     from hanse.strategy import Strategy
 
     Ids = NDArray[np.int64]
@@ -51,15 +52,15 @@ class InProcess:
     data: ClientData
     execution: Execution
     place: Place | None = None
-    _next: list[tuple[Ids, Cohort]] = field(default_factory=list, init=False, repr=False)
+    _next: list[tuple[Selected, Cohort]] = field(default_factory=list, init=False, repr=False)
 
     def collect(
         self,
         broadcast: Broadcast,
-        cohort: Ids,
+        selected: Selected,
         memory: ClientMemory,
         direction: Tensor,
-        upcoming: Callable[[], Ids] | None = None,
+        upcoming: Callable[[], Selected] | None = None,
     ) -> Collected:
         """Let the cohort train, and aggregate what it sends.
 
@@ -68,12 +69,12 @@ class InProcess:
 
         Args:
             broadcast: as published.
-            cohort: `[n]`, the ids of the clients.
+            selected: who trains, and what part of their work.
             memory: what clients remember.
             direction: `[S]`, the previous round's mean update, to measure drift against.
-            upcoming: the next round's cohort, if there is a next round.
+            upcoming: likewise in the next round, if there is a next round.
         """
-        chosen = self._sorted(cohort)
+        chosen = self._sorted(selected)
         assignment = Assignment(broadcast, chosen, unit(direction))
         initial = self._trainer.initial(broadcast)
         collection = Collection(self.strategy.aggregation, chosen)
@@ -96,25 +97,31 @@ class InProcess:
         if self.place is not None:
             self.__dict__.pop("_trainer", None)
 
-    def _sorted(self, cohort: Ids) -> Cohort:
+    def _sorted(self, selected: Selected) -> Cohort:
         """The cohort, longest first; to know the sizes again may take loading again."""
-        for ids, known in self._next:
-            if np.array_equal(ids, cohort):
+        for before, known in self._next:
+            if _same(before, selected):
                 return known
-        return Cohort.of(self._source, cohort, self.execution.block)
+        return self._cohort(selected)
 
-    def _load_after(self, span: int, chosen: Cohort, upcoming: Callable[[], Ids] | None) -> None:
+    def _cohort(self, selected: Selected) -> Cohort:
+        work = self.strategy.local.passes[0]
+        return Cohort.of(self._source, selected, work, self.execution.block)
+
+    def _load_after(
+        self, span: int, chosen: Cohort, upcoming: Callable[[], Selected] | None
+    ) -> None:
         if span + 1 < chosen.spans:
             self._ahead.start(lambda: chosen.members(span + 1))
         elif upcoming is not None:
             self._next.clear()
             self._ahead.start(lambda: self._first_of(upcoming()))
 
-    def _first_of(self, cohort: Ids) -> Ids:
-        if not len(cohort):
-            return cohort
-        known = Cohort.of(self._source, cohort, self.execution.block)
-        self._next.append((cohort, known))
+    def _first_of(self, selected: Selected) -> Ids:
+        if not len(selected.ids):
+            return selected.ids
+        known = self._cohort(selected)
+        self._next.append((selected, known))
         return known.members(0)
 
     @cached_property
@@ -133,3 +140,9 @@ class InProcess:
         keep = isinstance(self.data, PackedClients)
         data = OnDevice(self._ahead, self.place.device, keep=keep)
         return Trainer(self.task, data, self.execution, self.strategy, self.place)
+
+
+def _same(one: Selected, other: Selected) -> bool:
+    if one.shares is None or other.shares is None:
+        return one.shares is other.shares and np.array_equal(one.ids, other.ids)
+    return np.array_equal(one.ids, other.ids) and np.array_equal(one.shares, other.shares)

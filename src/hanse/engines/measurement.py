@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Ids = NDArray[np.int64]
 
+STRAGGLER = "straggler: "
+"""What the reason of a client that was dropped for being slow begins with."""
+
 
 class Dropped(NamedTuple):
     """A client whose update was not used."""

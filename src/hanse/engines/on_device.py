@@ -62,24 +62,18 @@ class DeviceWork(BlockWork):
         super().__init__(executor, plans, rows, client, buffers)
         self._graphs = graphs
 
-    def walk(self, pass_number: int, state: dict[str, Tensor], step: Step) -> None:
-        """As `Work.walk`."""
-        losses = self._losses if pass_number == 0 else None
-        if self._graphs is not None and not self.buffers.shape[1]:
-            fields, plan = self._plans.data.fields, self._plans.plan(pass_number, self._rows)
+    def _walk(self, pass_number: int, state: dict[str, Tensor], step: Step, run: slice) -> None:
+        """As `BlockWork`, by recorded steps if there are any."""
+        buffers, losses = self._of_pass(pass_number, run)
+        plan = self._plan(pass_number, run)
+        if self._graphs is not None and not buffers.shape[1]:
+            fields = self._plans.data.fields
             one = Pass(pass_number, plan, state, step, fields["x"], fields["y"], losses)
             if self._graphs.walk(one):
                 return
-        self._walk(pass_number, state, step, losses)
-
-    def _walk(
-        self, pass_number: int, state: dict[str, Tensor], step: Step, losses: Tensor | None
-    ) -> None:
-        """Compute each step anew."""
         x, y = self._plans.data.fields["x"], self._plans.data.fields["y"]
-        plan = self._plans.plan(pass_number, self._rows)
-        buffers = self.buffers if pass_number == 0 else self.buffers.clone()
-        rows, still = MappingProxyType(state), len(self._client.id)
+        keys = self._client.key[run]
+        rows, still = MappingProxyType(state), run.stop - run.start
         for table in tables(plan, plan.width, int, x.device):
             for number, active in enumerate(table.actives):
                 if active != still:
@@ -92,7 +86,7 @@ class DeviceWork(BlockWork):
                     weights=table.weights[number, :active],
                     counts=table.counts[number],
                     buffers=buffers[:active],
-                    keys=self._client.key[:active],
+                    keys=keys[:active],
                     pass_number=pass_number,
                     step=table.first + number,
                 )

@@ -23,8 +23,6 @@ from hanse.memory import initial_memory
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from hanse.core.types import Broadcast
@@ -32,9 +30,8 @@ if TYPE_CHECKING:
     from hanse.memory import ClientMemory, Slots
     from hanse.models.execution import Execution
     from hanse.models.task import Task
+    from hanse.selection import Selected
     from hanse.strategy import Strategy
-
-    Ids = NDArray[np.int64]
 
 _BEFORE_JOINING = 15  # multiprocessing's own finaliser at exit waits for processes, ours ends them
 
@@ -64,26 +61,27 @@ class Processes:
     def collect(
         self,
         broadcast: Broadcast,
-        cohort: Ids,
+        selected: Selected,
         memory: ClientMemory,
         direction: Tensor,
-        upcoming: Callable[[], Ids] | None = None,
+        upcoming: Callable[[], Selected] | None = None,
     ) -> Collected:
         """Let the cohort train, and aggregate what it sends.
 
         Args:
             broadcast: as published.
-            cohort: `[n]`, the ids of the clients.
+            selected: who trains, and what part of their work.
             memory: what clients remember.
             direction: `[S]`, the previous round's mean update, to measure drift against.
-            upcoming: the next round's cohort; not used.
+            upcoming: likewise in the next round; not used.
 
         Raises:
             WorkerError: a span has ended its process several times.
         """
         initial = initial_memory(self.strategy, broadcast, self.task.buffers.local)
         remembered = sum(value.nbytes for slot in initial for value in slot.values())
-        chosen = Cohort.of(self.data, cohort, self.execution.block, self.workers, remembered)
+        work, block = self.strategy.local.passes[0], self.execution.block
+        chosen = Cohort.of(self.data, selected, work, block, self.workers, remembered)
         collection = Collection(self.strategy.aggregation, chosen)
 
         def memories(span: int) -> dict[int, Slots] | None:

@@ -142,7 +142,11 @@ class Trainer:
         keys = derive(broadcast.round.key, ids)
         examples = torch.from_numpy(sizes).to(broadcast.params)
         plans = SpanPlans(
-            self.strategy.local.passes, self._data.block(ids), keys, broadcast.params.dtype
+            self.strategy.local.passes,
+            self._data.block(ids),
+            keys,
+            broadcast.params.dtype,
+            None if cohort.taken is None else cohort.taken[places],
         )
         for number, block in cohort.blocks(span):
             rows = slice(block.start - places.start, block.stop - places.start)

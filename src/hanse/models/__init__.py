@@ -1,6 +1,7 @@
 """Models, losses, and the loss gradient: the only part that knows of modules."""
 
 from hanse.models.execution import Execution
+from hanse.models.kinds import batch_norm
 from hanse.models.losses import (
     Loss,
     Metric,
@@ -24,6 +25,7 @@ __all__ = [
     "Task",
     "absolute_error",
     "accuracy",
+    "batch_norm",
     "binary_accuracy",
     "binary_cross_entropy",
     "char_lstm",

@@ -14,6 +14,7 @@ from hanse.core.device import generators
 from hanse.core.errors import HanseError, ModelError
 from hanse.models.executors import EXECUTORS, Unchained
 from hanse.models.gradient import Batch, Precision
+from hanse.models.kinds import check_state, is_batch_norm, who_returns_no_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,12 +162,12 @@ def why_slower_in_blocks(task: Task) -> str | None:
 
 
 def _reasons(task: Task) -> Iterator[str]:
-    for name, part in task.module.named_modules():
+    for name, part in task.trained().named_modules():
         kind = f"{name or 'the whole'} ({type(part).__name__})"
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - no public base
+        if is_batch_norm(part) and part.training:
             yield f"{kind} computes with a batch's statistics, and padding would enter them"
         random = isinstance(part, nn.modules.dropout._DropoutNd)  # noqa: SLF001 - no public base
-        if random and part.p > 0:
+        if random and part.p > 0 and part.training:
             yield f"{kind} draws random numbers, a stream of its own for each client"
         if any(b.is_floating_point() for b in part.buffers(recurse=False)):
             yield f"{kind} has buffers, which each client has its own values of"
@@ -174,7 +175,7 @@ def _reasons(task: Task) -> Iterator[str]:
 
 def _couples_examples(task: Task, x: Tensor, y: Tensor) -> bool:
     """Whether an example's loss in a batch differs from its loss alone."""
-    module = copy.deepcopy(task.module).train()
+    module = task.trained()
     rows = [(x[k : k + 1], y[k : k + 1]) for k in range(len(x))]
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -239,7 +240,15 @@ def probe(task: Task, x: Tensor, y: Tensor) -> None:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             outputs = module(x)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+        culprit = who_returns_no_tensor(task.module, x)
+        if culprit is not None:
+            raise ModelError(
+                f"{culprit}, and the model fails: {str(error).splitlines()[0]:.160}",
+                why="what comes after it takes a tensor",
+                instead="a module of your own whose forward passes on the tensor, such as "
+                "self.lstm(x)[0]",
+            ) from error
         raise ModelError(
             f"the model fails on inputs of shape [n, {', '.join(map(str, x.shape[1:]))}], "
             f"type {x.dtype}: {str(error).splitlines()[0]:.200}",
@@ -247,12 +256,13 @@ def probe(task: Task, x: Tensor, y: Tensor) -> None:
             instead="a model whose first layer takes this shape, or inputs reshaped to the model's",
         ) from error
     _check_outputs(task, outputs, y)
+    check_state(task.module, task.buffers.names, x)
 
 
 def _check_outputs(task: Task, outputs: object, y: Tensor) -> None:
     if not isinstance(outputs, Tensor):
         raise ModelError(
-            f"the model returns a {type(outputs).__name__}",
+            f"the model ({type(task.module).__name__}) returns a {type(outputs).__name__}",
             why="the loss is called with one tensor of outputs",
             instead="a forward that returns a tensor (wrap the module and return its first output)",
         )

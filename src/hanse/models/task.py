@@ -5,21 +5,26 @@ from __future__ import annotations
 import copy
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import nn
 
 from hanse.core.errors import ModelError
 from hanse.core.layout import ParameterLayout, check_patterns
+from hanse.models.kinds import check_module, is_batch_norm, training_copy
 from hanse.models.losses import accuracy, cross_entropy, next_token, next_token_accuracy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
     from hanse.models.losses import Loss, Metric
+
+
+Local: TypeAlias = "Sequence[str] | Callable[[nn.Module], Sequence[str]]"
+"""What stays with the clients: globs of names, or a function from a module to them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +52,7 @@ class Task:
         *,
         loss: Loss = cross_entropy,
         metrics: Mapping[str, Metric] | None = None,
-        local: Sequence[str] = (),
+        local: Local = (),
     ) -> Task:
         """Copy `module` and find its columns.
 
@@ -56,14 +61,16 @@ class Task:
             loss: per example.
             metrics: by name; `None`: accuracy if the loss is `cross_entropy` or `next_token` (of
                 tokens), else none.
-            local: globs of the parameters and buffers that stay with their client.
+            local: globs of the parameters and buffers that stay with their client, or a function
+                that returns them for the module, such as `hanse.models.batch_norm`.
 
         Raises:
             ModelError: no `nn.Module`, nothing to train, a pattern that matches nothing, weights
-                that are not finite or not of one floating-point type, or a BatchNorm whose running
-                mean depends on a counter.
+                that are not finite or not of one floating-point type, a BatchNorm whose running
+                mean depends on a counter, or a part that cannot be trained by clients.
         """
         _check(module)
+        local = local_globs(module, local)
         check_patterns(module, local)
         if metrics is None:
             metrics = _usual_metrics(loss)
@@ -86,6 +93,10 @@ class Task:
         buffers = self.buffers.flatten(dict(self.module.named_buffers()))
         return params, buffers.to(self.dtype)
 
+    def trained(self) -> nn.Module:
+        """A copy of the module in the mode that it trains in; see `training_copy`."""
+        return training_copy(self.module)
+
     def on(self, device: torch.device) -> Task:
         """The same with its module on a device."""
         if all(tensor.device == device for tensor in self.module.state_dict().values()):
@@ -97,6 +108,24 @@ class Task:
         module = copy.deepcopy(self.module)
         write(module, self.layout, params, self.buffers, buffers)
         return module
+
+
+def local_globs(module: nn.Module, local: Local) -> tuple[str, ...]:
+    """What stays with the clients, as globs.
+
+    Raises:
+        ModelError: a function finds nothing in this module, or returns something else than texts.
+    """
+    if not callable(local):
+        return tuple(local)
+    found = local(module)
+    if isinstance(found, str) or not all(isinstance(name, str) for name in found):
+        raise ModelError(
+            f"local = {getattr(local, '__name__', local)!r} returns {found!r:.80}",
+            why="what stays with the clients is chosen by names",
+            instead="a function that returns a tuple of globs, such as hanse.models.batch_norm",
+        )
+    return tuple(found)
 
 
 @torch.no_grad()
@@ -135,22 +164,9 @@ def _check(module: object) -> None:
             why="there is nothing that clients could learn",
             instead="a model with at least one parameter whose requires_grad is true",
         )
-    dtypes = {p.dtype for p in trainable.values()}
-    if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
-        raise ModelError(
-            f"{type(module).__name__} has parameters of types {sorted(map(str, dtypes))}",
-            why="all of them become one vector, of single or double precision",
-            instead="model.float() (or .double()) before the run",
-        )
-    for name, parameter in trainable.items():
-        if not bool(parameter.isfinite().all()):
-            raise ModelError(
-                f"the initial values of {name!r} are not finite",
-                why="every update would be NaN",
-                instead="initialise the model, or load weights that are finite",
-            )
-    for name, part in module.named_modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.momentum is None:  # noqa: SLF001 - no public base
+    check_module(module)
+    for name, part in training_copy(module).named_modules():
+        if is_batch_norm(part) and part.training and part.momentum is None:
             raise ModelError(
                 f"{name!r} is a {type(part).__name__} with momentum=None",
                 why="its running mean depends on a counter of batches, and counters of different "

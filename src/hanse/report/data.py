@@ -39,6 +39,8 @@ def label_map(data: DataInfo) -> Figure | None:
         rows.append([*shown, sum(row) - sum(shown)] if cut else shown)
     names = [data.client_name("train", client) for client in range(len(rows))]
     notes = []
+    if data.public:
+        notes.append(f"Each client’s examples include {data.public:,} public ones.")
     if data.population > len(rows):
         notes.append(f"The first {len(rows)} of {data.population:,} clients.")
     if cut:

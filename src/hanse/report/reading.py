@@ -154,6 +154,7 @@ def _data(fields: Fields) -> DataInfo:
         if values is not None and len(values) != count:
             fields.fail(key, f"a list of {count} items, one for each client")
     nouns = fields.inner("nouns") or Fields({}, fields.where)
+    public = fields.inner("public") or Fields({}, fields.where)
     return DataInfo(
         name=fields.text("name", most=_NAME),
         attribution=fields.text("attribution", most=_LONG),
@@ -164,6 +165,7 @@ def _data(fields: Fields) -> DataInfo:
         label_counts=counts or None,
         unseen=fields.texts("unseen", _NAME) if fields.has("unseen") else None,
         nouns={key: nouns.text(key, word, 40) for key, word in NOUNS.items()},
+        public=public.whole("each"),
     )
 
 

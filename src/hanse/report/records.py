@@ -36,6 +36,7 @@ class DataInfo:
         label_counts: K rows of C training-example counts; None where unknown.
         unseen: names of the clients that never train; None where there are too many.
         nouns: what to call `client`, `clients` and `examples` in sentences.
+        public: how many of each client's examples are public ones; None where none are.
     """
 
     name: str
@@ -47,6 +48,7 @@ class DataInfo:
     label_counts: tuple[tuple[int, ...], ...] | None
     unseen: tuple[str, ...] | None
     nouns: Mapping[str, str]
+    public: int | None = None
 
     def client_name(self, split: str, client: int) -> str:
         """The name of a client of a split (`train` and `test` share their clients)."""

@@ -286,13 +286,21 @@ def dropped(experiment: Experiment) -> tuple[list[DroppedClient], int]:
     """The clients whose updates were not accepted, and how many of them are not listed."""
     several = len(experiment.runs) > 1
     gathered: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    reasons: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for run in experiment.runs:
         for row in run.rounds:
             for drop in row.dropped:
                 at = f"{row.round} (seed {run.info.seed})" if several else str(row.round)
-                gathered[(drop.name, drop.reason)].append(at)
+                # What follows a colon is about one round only ("straggler: did 37 % …").
+                key = drop.name, drop.reason.partition(": ")[0]
+                gathered[key].append(at)
+                reasons[key].add(drop.reason)
     rows = [
-        DroppedClient(name, f"{'round' if len(at) == 1 else 'rounds'} {listed(at, 8)}", reason)
-        for (name, reason), at in gathered.items()
+        DroppedClient(
+            name,
+            f"{'round' if len(at) == 1 else 'rounds'} {listed(at, 8)}",
+            kind if len(reasons[name, kind]) > 1 else next(iter(reasons[name, kind])),
+        )
+        for (name, kind), at in gathered.items()
     ]
     return rows[:_MOST_DROPPED], max(0, len(rows) - _MOST_DROPPED)

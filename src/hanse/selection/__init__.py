@@ -1,5 +1,6 @@
-"""Who takes part in a round."""
+"""Who takes part in a round, and who of them is too slow for it."""
 
 from hanse.selection.cohorts import Full, Participation, Poisson, Uniform
+from hanse.selection.stragglers import Selected, Stragglers
 
-__all__ = ["Full", "Participation", "Poisson", "Uniform"]
+__all__ = ["Full", "Participation", "Poisson", "Selected", "Stragglers", "Uniform"]

@@ -51,4 +51,4 @@ def fednova(
     optimizer, work = SGD(lr, momentum, weight_decay), Epochs(local_epochs, batch_size)
     local = ProximalSGD(optimizer, work, mu) if mu else LocalSGD(optimizer, work)
     layers = (Normalized(), Weighted(weighting))
-    return Strategy(local, layers=layers, server=server, name="fednova")
+    return Strategy(local, layers=layers, server=server, name="fednova", partial="keep")

@@ -32,6 +32,8 @@ def fedprox(
 ) -> Strategy:
     """Each client minimises its loss plus `mu/2 * ||w - w_global||^2`.
 
+    Where there are stragglers their partial work is kept, as in the paper's section 5.2.
+
     Args:
         lr: the clients' learning rate, or a schedule by round.
         mu: how strongly clients are held; 0 is FedAvg. `"adaptive"` or `AdaptiveMu(…)`: it follows
@@ -54,6 +56,7 @@ def fedprox(
             why="it is a number, or a rule that changes it",
             instead="a number such as 0.01, 'adaptive', or AdaptiveMu(start=0.1)",
         )
-    optimizer, work = SGD(lr, momentum, weight_decay), Epochs(local_epochs, batch_size)
-    local = ProximalSGD(optimizer, work, mu)
-    return Strategy(local, layers=(Weighted(weighting),), server=server, name="fedprox")
+    local = ProximalSGD(SGD(lr, momentum, weight_decay), Epochs(local_epochs, batch_size), mu)
+    return Strategy(
+        local, layers=(Weighted(weighting),), server=server, name="fedprox", partial="keep"
+    )

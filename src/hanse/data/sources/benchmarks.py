@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from hanse.core.errors import DataError
 from hanse.data.federation import Federation, map_inputs
 from hanse.data.partition import Scheme, split
 from hanse.data.partitioned import partitioned
+from hanse.data.sharing import set_aside, share
 from hanse.data.sources.catalogue import BENCHMARKS, FILES, Benchmark
 from hanse.data.sources.fetch import canonical, data_directory
 from hanse.data.sources.idx import read_idx
@@ -33,6 +35,8 @@ def idx_federation(
     sigma: float = 1.0,
     test_fraction: float = 0.0,
     directory: str | Path | None = None,
+    public: float = 0.0,
+    public_portion: float = 1.0,
 ) -> Federation:
     """Split a benchmark's training images over clients; its test images are `unseen`.
 
@@ -50,6 +54,9 @@ def idx_federation(
         sigma: of "lognormal".
         test_fraction: the part of its own examples that each client keeps as `test`; 0: none.
         directory: where data sets are kept; None: $HANSE_DATA, or `hanse` in the user's cache.
+        public: the part of the training images, as many of each class, that no client owns and
+            every client trains on; see `hanse.data.share`. 0: none.
+        public_portion: the part of those that each client draws.
 
     Returns:
         x: float32 [1, 28, 28] in 0 to 1 (CIFAR-10: [3, 32, 32]; else as the folder's images are);
@@ -69,21 +76,31 @@ def idx_federation(
                 "one label",
                 instead="check that the four files belong together",
             )
+    if not public and public_portion != 1.0:
+        raise DataError(
+            f"public_portion={public_portion}, and no public examples",
+            why="it is the part of them that each client draws",
+            instead="public=0.05 beside it, or none of the two",
+        )
+    shared, rest = set_aside(labels, public, seed) if public else (None, np.arange(len(labels)))
     how_many = int(max(labels.max(), test_labels.max())) + 1
     federation = partitioned(
         _channels(images),
         labels,
-        split(
-            labels,
-            clients,
-            partition,
-            seed=seed,
-            alpha=alpha,
-            min_size=min_size,
-            shards_per_client=shards_per_client,
-            labels_per_client=labels_per_client,
-            sigma=sigma,
-        ),
+        [
+            rest[part]
+            for part in split(
+                labels[rest],
+                clients,
+                partition,
+                seed=seed,
+                alpha=alpha,
+                min_size=min_size,
+                shards_per_client=shards_per_client,
+                labels_per_client=labels_per_client,
+                sigma=sigma,
+            )
+        ],
         holdout=(_channels(test_images), test_labels),
         test_fraction=test_fraction,
         seed=seed,
@@ -92,6 +109,9 @@ def idx_federation(
         attribution=benchmark.attribution if benchmark else "",
         may_be_empty=min_size == 0,
     )
+    if shared is not None:
+        examples = {"x": images[shared][:, None], "y": labels[shared]}
+        federation = share(federation, examples, portion=public_portion, seed=seed)
     return map_inputs(federation, _to_unit)
 
 

@@ -81,7 +81,7 @@ def chain(task: Task) -> tuple[Link, ...]:
     Raises:
         Unchained: the model is something else.
     """
-    module = task.module
+    module = task.trained()
     _check_parameters(module, task.layout)
     try:
         # Within a sequence, so that a model that is a single layer is called as a layer too.
@@ -120,7 +120,7 @@ def _linked(
         bias = None if part.bias is None else layout.names.index(f"{prefix}bias")
         return [*links, Link(layout.names.index(f"{prefix}weight"), bias, None)]
     harmless = isinstance(part, nn.Identity | nn.Flatten) or (
-        isinstance(part, nn.Dropout) and part.p == 0
+        isinstance(part, nn.Dropout) and (part.p == 0 or not part.training)
     )
     if harmless or node.target in _FLATTENING:
         return links

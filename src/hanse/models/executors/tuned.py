@@ -11,7 +11,6 @@ rounding. A module whose forward is the user's own is left as it is.
 
 from __future__ import annotations
 
-import copy
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,7 +51,7 @@ class Tuned(NamedTuple):
     """A module and how to take its gradients.
 
     Attributes:
-        module: the copy, in training mode.
+        module: the copy, in the mode that it trains in.
         params: its trainable parameters, in the layout's order.
         places: the layout's numbers of the parameters that autograd computes the gradients of.
         inputs: those parameters, and what makes autograd visit the other layers.
@@ -129,7 +128,7 @@ class _Straight(torch.autograd.Function):
 
 def tuned(task: Task) -> Tuned:
     """A tuned copy of a task's module."""
-    module = copy.deepcopy(task.module).train()
+    module = task.trained()
     for sequence in _sequences(module):
         _pooling_first(sequence)
     named = dict(module.named_parameters())

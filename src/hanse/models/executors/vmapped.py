@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,7 +22,7 @@ class VmapExecutor:
 
     def __init__(self, task: Task, terms: Terms = Terms()) -> None:
         """Prepare the batched function of a private copy of the task's module."""
-        module, names, loss = copy.deepcopy(task.module).train(), task.layout.names, task.loss
+        module, names, loss = task.trained(), task.layout.names, task.loss
 
         full = terms.precision == "full"
 
