@@ -22,7 +22,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hanse import aggregation, core, data, layers, local, models, selection, server
+    from hanse import aggregation, core, data, layers, local, models, report, selection, server
+    from hanse.comparison import compare
     from hanse.core.errors import (
         ConfigError,
         DataError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
     from hanse.strategies import fedavg, feddyn, fednova, fedprox, fedsgd, mimelite, scaffold
     from hanse.strategy import Strategy
+    from hanse.sweeps import sweep
     from hanse.training import Round, rounds
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "Weighted",
     "WorkerError",
     "aggregation",
+    "compare",
     "core",
     "data",
     "export",
@@ -80,12 +83,14 @@ __all__ = [
     "local",
     "mimelite",
     "models",
+    "report",
     "resume",
     "rounds",
     "run",
     "scaffold",
     "selection",
     "server",
+    "sweep",
 ]
 
 _PACKAGES = (
@@ -95,10 +100,12 @@ _PACKAGES = (
     "layers",
     "local",
     "models",
+    "report",
     "selection",
     "server",
 )
 _HOMES = {
+    "comparison": ("compare",),
     "core.errors": (
         "ConfigError",
         "DataError",
@@ -117,6 +124,7 @@ _HOMES = {
     "server": ("ServerAdagrad", "ServerAdam", "ServerSGD", "ServerYogi"),
     "strategies": ("fedavg", "feddyn", "fednova", "fedprox", "fedsgd", "mimelite", "scaffold"),
     "strategy": ("Strategy",),
+    "sweeps": ("sweep",),
     "training": ("Round", "rounds"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -105,7 +105,8 @@ def round_record(done: Round) -> dict[str, Any]:
     result, train = done.result, prepared_name(done.prepared)
     record: dict[str, Any] = {"round": done.number, "seconds": done.seconds}
     if result is None:
-        record |= {"cohort": 0, "accepted": 0, "dropped": [], "train_loss": None, "drift": None}
+        record |= {"cohort": 0, "accepted": 0, "dropped": [], "train_loss": None}
+        record |= {"drift": None, "bytes": None}
     else:
         norms = result.facts.norm[np.isfinite(result.facts.norm)]
         record |= {
@@ -121,6 +122,7 @@ def round_record(done: Round) -> dict[str, Any]:
                 "norm_max": float(norms.max()) if len(norms) else None,
                 "pairwise_cosine": result.pairwise_cosine,
             },
+            "bytes": {"up": done.bytes_up, "down": done.bytes_down},
         }
     record["server"] = done.reported
     for split in ("test", "unseen"):

@@ -89,6 +89,7 @@ class RoundResult(NamedTuple):
     dropped: tuple[Dropped, ...]
     facts: ClientFacts
     pairwise_cosine: float
+    extra: int  # bytes that layers published beside the model
 
     @property
     def accepted(self) -> int:
@@ -222,8 +223,13 @@ def _round(
         upcoming = partial(_trains, population, number + 1, strategy.partial)
     collected = engine.collect(broadcast, selected, state.clients, state.direction, upcoming)
 
-    dropped = (*_too_late(late), *collected.dropped)
-    result = RoundResult(cohort, dropped, collected.facts, collected.pairwise_cosine)
+    result = RoundResult(
+        cohort,
+        (*_too_late(late), *collected.dropped),
+        collected.facts,
+        collected.pairwise_cosine,
+        sum(value.nbytes for value in broadcast.extra.values()),
+    )
     if collected.aggregate is None:  # nobody came, or nobody's update could be used
         return dataclasses.replace(state, round=number), result
 

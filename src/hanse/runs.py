@@ -20,6 +20,7 @@ from hanse.experiment import Experiment, Prepared, build_model, prepare
 from hanse.models import Execution
 from hanse.models.task import Task
 from hanse.report import write as write_report
+from hanse.report.tensorboard import EventLog, check_events
 from hanse.storage import RunDirectory, to_json, write_atomically, writing
 from hanse.training import Round, evaluate_all, rounds
 
@@ -36,40 +37,55 @@ _MODEL = "model.safetensors"
 _EXECUTION = ("path", "block", "why", "precision")
 
 
-def run(experiment: Experiment, directory: str | Path, *, baselines: bool = False) -> RunDirectory:
+def run(
+    experiment: Experiment,
+    directory: str | Path,
+    *,
+    baselines: bool = False,
+    tensorboard: str | Path | None = None,
+) -> RunDirectory:
     """Run an experiment with metrics, checkpoints and a report in a new directory.
 
     Args:
         experiment: what to run.
         directory: where; it must not exist, or be empty.
         baselines: also train every client alone, and one model on all data.
+        tensorboard: a directory for event files, written while the run goes on.
 
     Raises:
         DivergenceError: training diverged; the directory holds the last good checkpoint.
         HanseError: the experiment cannot be run; nothing was written.
     """
     prepared = prepare(experiment)
+    if tensorboard is not None:
+        check_events(Path(tensorboard))
     target = start(prepared, Path(directory), baselines=baselines)
-    for _ in carry_on(prepared, target):
+    for _ in carry_on(prepared, target, tensorboard):
         pass
     finish(prepared, target)
     return target
 
 
-def resume(directory: str | Path, experiment: Experiment | None = None) -> RunDirectory:
+def resume(
+    directory: str | Path,
+    experiment: Experiment | None = None,
+    *,
+    tensorboard: str | Path | None = None,
+) -> RunDirectory:
     """Go on with a run after its last checkpoint, to the same bits as if it had never stopped.
 
     Args:
         directory: the run.
         experiment: as it was started; only `rounds` may differ. `None`: the run's own
             `config.toml`, which runs of an experiment file have.
+        tensorboard: as for `run`; the same directory, or another.
 
     Raises:
         RunError: no run, a damaged checkpoint, or another experiment.
     """
     target = RunDirectory.open(Path(directory))
     prepared = prepare(as_begun(target, experiment or own_experiment(target)))
-    for _ in carry_on(prepared, target):
+    for _ in carry_on(prepared, target, tensorboard):
         pass
     finish(prepared, target)
     return target
@@ -130,13 +146,36 @@ def start(
     return RunDirectory.create(path, about, config)
 
 
-def carry_on(prepared: Prepared, run: RunDirectory) -> Generator[Round, None, None]:
+def carry_on(
+    prepared: Prepared, run: RunDirectory, tensorboard: str | Path | None = None
+) -> Generator[Round, None, None]:
     """The rounds that a run still needs, each recorded before it is yielded.
+
+    Args:
+        prepared: the experiment.
+        run: its directory.
+        tensorboard: a directory for event files, if they are wanted.
 
     Raises:
         DivergenceError: the directory then holds the last good checkpoint and the advice.
         RunError: another process has the run, it is another experiment's, or cannot be written.
     """
+    going = _carry_on(prepared, run)
+    log = None if tensorboard is None else EventLog(run.path, Path(tensorboard))
+    try:
+        for done in going:
+            if log is not None:
+                log.add(records.round_record(done), records.client_records(done))
+            yield done
+        if log is not None:  # also where no round was left to do
+            log.complete()
+    finally:
+        going.close()
+        if log is not None:
+            log.close()
+
+
+def _carry_on(prepared: Prepared, run: RunDirectory) -> Generator[Round, None, None]:
     mark, last = records.fingerprint(prepared), prepared.experiment.rounds
     with _locked(run):
         state = run.latest(mark)

@@ -68,6 +68,20 @@ class Round:
             for name, value in layer.reported(state).items()
         }
 
+    @property
+    def bytes_up(self) -> int:
+        """What the cohort sent to the server: its vectors, as they lie in memory."""
+        return 0 if self.result is None else int(self.result.facts.sent.sum())
+
+    @property
+    def bytes_down(self) -> int:
+        """What the cohort was sent: all that is shared of the model, and what layers add to it."""
+        if self.result is None:
+            return 0
+        task = self.prepared.task
+        shared = task.layout.shared + task.buffers.shared
+        return self.result.cohort * (shared * task.dtype.itemsize + self.result.extra)
+
     def model(self) -> nn.Module:
         """The global model, as a new module in the computer's memory."""
         return self.prepared.task.with_values(self.state.params.cpu(), self.state.buffers.cpu())

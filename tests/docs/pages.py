@@ -245,7 +245,7 @@ def hanse(line: str, rounds: int | None = 2) -> tuple[int, str]:
     Runs are of `rounds` rounds, or of as many as they say.
     """
     arguments = shlex.split(line, comments=True)
-    if arguments[:1] == ["run"] and rounds is not None:
+    if arguments[:1] in (["run"], ["sweep"]) and rounds is not None:
         arguments += ["--set", f"run.rounds={rounds}"]
     output = io.StringIO()
     status = 0

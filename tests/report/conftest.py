@@ -184,6 +184,7 @@ def training(
     )  # fmt: skip
     return {
         "accepted": len(cohort) - len(dropped), "dropped": dropped,
+        "bytes": {"up": 872 * (len(cohort) - len(dropped)), "down": 868 * len(cohort)},
         "train_loss": None if broken else float(loss.mean()),
         "drift": {
             "norm_mean": None if broken else float(norm.mean()),

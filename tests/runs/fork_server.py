@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+import hanse.cli.comparing
 import hanse.cli.listing
 import hanse.cli.running  # noqa: F401 - children need not import it
 from hanse.cli.app import main

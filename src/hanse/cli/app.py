@@ -41,6 +41,7 @@ def init(data: Path, client: str | None, target: str | None, out: Path | None) -
 @click.option("--seeds", type=click.IntRange(1), help="Run with so many seeds, and average.")
 @click.option("--workers", type=click.IntRange(1), help="Train in so many processes.")
 @click.option("--device", help="Where to compute: cpu, cuda, cuda:1.")
+@click.option("--tensorboard", type=_FILE, help="Write event files into this directory.")
 def run(
     file: Path,
     overrides: tuple[str, ...],
@@ -48,6 +49,7 @@ def run(
     seeds: int | None,
     workers: int | None,
     device: str | None,
+    tensorboard: Path | None,
     *,
     baselines: bool,
 ) -> None:
@@ -56,28 +58,70 @@ def run(
 
     given = {"workers": workers, "device": device}
     changes = [*overrides, *(f"run.{k}={v}" for k, v in given.items() if v is not None)]
-    run_file(file, changes, out, seeds, baselines=baselines)
+    run_file(file, changes, out, seeds, baselines=baselines, tensorboard=tensorboard)
 
 
 @app.command()
 @click.argument("run", type=_FILE)
 @click.option("--rounds", type=click.IntRange(1), help="Go on to this round instead.")
 @click.option("--workers", type=click.IntRange(1), help="Train in so many processes now.")
-def resume(run: Path, rounds: int | None, workers: int | None) -> None:
+@click.option("--tensorboard", type=_FILE, help="Write event files into this directory.")
+def resume(run: Path, rounds: int | None, workers: int | None, tensorboard: Path | None) -> None:
     """Go on with a RUN that was stopped, to the same bits."""
     from hanse.cli.running import resume_run
 
-    resume_run(run, rounds, workers)
+    resume_run(run, rounds, workers, tensorboard)
 
 
 @app.command()
 @click.argument("run", type=_FILE)
 @click.option("--out", type=_FILE, help="Where to write it (default: RUN/report.html).")
-def report(run: Path, out: Path | None) -> None:
+@click.option("--tensorboard", type=_FILE, help="Write event files into this directory.")
+def report(run: Path, out: Path | None, tensorboard: Path | None) -> None:
     """Write the report of a RUN, and print its numbers."""
     from hanse.cli.running import report_run
 
-    report_run(run, out)
+    report_run(run, out, tensorboard)
+
+
+@app.command()
+@click.argument("runs", type=_FILE, nargs=-1)
+@click.option("--out", type=_FILE, help="Write a page with curves and clients here.")
+@click.option("--markdown", type=_FILE, help="Write Markdown here; - prints it.")
+@click.option("--target", metavar="METRIC=VALUE", help="Also say when this was reached.")
+def compare(
+    runs: tuple[Path, ...], out: Path | None, markdown: Path | None, target: str | None
+) -> None:
+    """Compare RUNS on the same data, client by client, with the first of them."""
+    from hanse.cli.comparing import compare_runs
+
+    compare_runs(runs, out, markdown, target)
+
+
+@app.command()
+@click.argument("file", type=_FILE)
+@click.option("--over", multiple=True, metavar="A.B=C,D", help="Try these values.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a value.")
+@click.option("--seeds", type=click.IntRange(1), default=1, help="Run each cell with so many.")
+@click.option("--out", type=_FILE, help="The directory (default: runs/NAME-sweep).")
+@click.option("--workers", type=click.IntRange(1), help="Train in so many processes.")
+@click.option("--by", metavar="METRIC", help="Rank by this, such as unseen.accuracy.")
+@click.option("--target", metavar="METRIC=VALUE", help="Also say when this was reached.")
+def sweep(
+    file: Path,
+    over: tuple[str, ...],
+    overrides: tuple[str, ...],
+    seeds: int,
+    out: Path | None,
+    workers: int | None,
+    by: str | None,
+    target: str | None,
+) -> None:
+    """Run FILE with every combination of some values; the same command goes on where it stopped."""
+    from hanse.cli.comparing import sweep_file
+
+    changes = [*overrides, *([] if workers is None else [f"run.workers={workers}"])]
+    sweep_file(file, over, changes, out, seeds, by, target)
 
 
 @app.command()

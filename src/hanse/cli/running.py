@@ -19,8 +19,9 @@ from hanse.core.errors import DivergenceError, HanseError, RunError
 from hanse.engines import STRAGGLER
 from hanse.evaluation import spread
 from hanse.experiment import Prepared, prepare
-from hanse.report import Summary, summary
+from hanse.report import Summary, summary, to_tensorboard
 from hanse.report import write as write_report
+from hanse.report.tensorboard import check_events
 from hanse.runs import as_begun, carry_on, finish, own_experiment, start
 from hanse.runs import export as export_model
 from hanse.storage import RunDirectory, writing
@@ -36,7 +37,13 @@ _NAMED = 3  # clients worse off that are named in the closing table
 
 
 def run_file(
-    path: Path, overrides: list[str], out: Path | None, seeds: int | None, *, baselines: bool
+    path: Path,
+    overrides: list[str],
+    out: Path | None,
+    seeds: int | None,
+    *,
+    baselines: bool,
+    tensorboard: Path | None = None,
 ) -> None:
     """`hanse run`."""
     console = Console(highlight=False)
@@ -54,7 +61,11 @@ def run_file(
             why="a run never overwrites another",
             instead="another directory (--out)",
         )
+    logs = [_log(tensorboard, place, single=single) for place in places]
     try:
+        for log in logs:
+            if log is not None:
+                check_events(log)
         runs = [
             start(p, place, config=one.with_guesses(p.data).resolved(), baselines=baselines)
             for p, place, one in zip(prepared, places, files, strict=True)
@@ -64,7 +75,7 @@ def run_file(
             _give_back(target)
         raise
     try:
-        _train_all(console, prepared, runs)
+        _train_all(console, prepared, runs, logs)
     except DivergenceError:
         if not single:  # the other seeds have something to show
             _close(console, target)
@@ -72,12 +83,22 @@ def run_file(
     _close(console, target)
 
 
-def _train_all(console: Console, prepared: list[Prepared], runs: list[RunDirectory]) -> None:
+def _log(tensorboard: Path | None, place: Path, *, single: bool) -> Path | None:
+    """Where a run's events go: of several seeds, a folder for each."""
+    return tensorboard if tensorboard is None or single else tensorboard / place.name
+
+
+def _train_all(
+    console: Console,
+    prepared: list[Prepared],
+    runs: list[RunDirectory],
+    logs: list[Path | None],
+) -> None:
     """Train one run after another; one that diverges does not keep the others from training."""
     diverged: DivergenceError | None = None
-    for one, run in zip(prepared, runs, strict=True):
+    for one, run, log in zip(prepared, runs, logs, strict=True):
         try:
-            _train(console, one, run)
+            train(console, one, run, log)
         except DivergenceError as error:
             console.print(f"{run.path}: {error.found}", style="red", markup=False)
             diverged = error
@@ -85,7 +106,12 @@ def _train_all(console: Console, prepared: list[Prepared], runs: list[RunDirecto
         raise diverged
 
 
-def resume_run(path: Path, rounds: int | None, workers: int | None = None) -> None:
+def resume_run(
+    path: Path,
+    rounds: int | None,
+    workers: int | None = None,
+    tensorboard: Path | None = None,
+) -> None:
     """`hanse resume`."""
     console = Console(highlight=False)
     wanted, runs = [], []
@@ -103,16 +129,21 @@ def resume_run(path: Path, rounds: int | None, workers: int | None = None) -> No
             continue
         wanted.append(prepare(as_begun(run, experiment)))
         runs.append(run)
-    _train_all(console, wanted, runs)
+    single = (path / "run.json").is_file()
+    logs = [_log(tensorboard, run.path, single=single) for run in runs]
+    _train_all(console, wanted, runs, logs)
     _close(console, path)
 
 
-def report_run(path: Path, out: Path | None) -> None:
+def report_run(path: Path, out: Path | None, tensorboard: Path | None = None) -> None:
     """`hanse report`."""
     written = write_report(path, out)
     console = Console(highlight=False)
     _print_summary(console, summary(path))
     console.print(f"report: {written}", markup=False, soft_wrap=True)
+    if tensorboard is not None:
+        events = to_tensorboard(path, tensorboard)
+        console.print(f"events: {events}", markup=False, soft_wrap=True)
 
 
 def export_run(path: Path, out: Path) -> None:
@@ -185,13 +216,21 @@ def _introduce(console: Console, prepared: Prepared) -> None:
         console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
-def _train(console: Console, prepared: Prepared, run: RunDirectory) -> None:
+def train(
+    console: Console,
+    prepared: Prepared,
+    run: RunDirectory,
+    tensorboard: Path | None = None,
+    *,
+    again: str | None = None,
+) -> None:
+    """Carry a run on to its end, with a live line; `again` says how to go on after Ctrl-C."""
     live = console.is_terminal
     total = prepared.experiment.rounds
     began, first = time.monotonic(), None
     try:
         with (
-            contextlib.closing(carry_on(prepared, run)) as going,
+            contextlib.closing(carry_on(prepared, run, tensorboard)) as going,
             console.status("preparing …") as status,
         ):
             for done in going:
@@ -210,7 +249,7 @@ def _train(console: Console, prepared: Prepared, run: RunDirectory) -> None:
             status.update("baselines and report …")
             finish(prepared, run)
     except KeyboardInterrupt:
-        text = f"stopped; `hanse resume {run.path}` goes on"
+        text = f"stopped; {again or f'`hanse resume {run.path}` goes on'}"
         console.print(text, markup=False, soft_wrap=True)
         raise
 

@@ -101,13 +101,16 @@ class ExperimentFile:
         """
         return _data(self._section("data"), self.base)
 
-    def experiment(self) -> Experiment:
+    def experiment(self, federation: Federation | None = None) -> Experiment:
         """The experiment that the file describes.
+
+        Args:
+            federation: the data that `[data]` describes, where they are loaded already.
 
         Raises:
             HanseError: something in it cannot be meant.
         """
-        federation = self.federation()
+        federation = self.federation() if federation is None else federation
         model_table = self._section("model")
         model, options = _model(_guessed(model_table, federation, self.base), self.base)
         return Experiment(
@@ -226,20 +229,39 @@ def with_overrides(file: ExperimentFile, overrides: list[str]) -> ExperimentFile
                 why="it names no value",
                 instead="--set table.key=value, such as --set strategy.lr=0.05",
             )
-        table: Any = content
-        for key in keys[:-1]:
-            table = table.setdefault(key, {})
-            if not isinstance(table, dict):
-                raise ConfigError(
-                    f"--set {override}",
-                    why=f"{key} is {table!r}, not a table",
-                    instead=f"--set {'.'.join(keys[: keys.index(key) + 1])}=…",
-                )
-        table[keys[-1]] = _value(text)
+        _put(content, keys, value_of(text), f"--set {override}", "--set ")
     return ExperimentFile(content, file.base)
 
 
-def _value(text: str) -> Any:  # noqa: ANN401 - whatever TOML can hold
+def with_values(file: ExperimentFile, values: Mapping[str, Any]) -> ExperimentFile:
+    """The file with values by their names, `{"strategy.lr": 0.1}`.
+
+    Raises:
+        ConfigError: a name leads through a value that is no table.
+    """
+    content = copy.deepcopy(dict(file.content))
+    for name, value in values.items():
+        _put(content, name.split("."), copy.deepcopy(value), name)
+    return ExperimentFile(content, file.base)
+
+
+def _put(
+    content: dict[str, Any], keys: Sequence[str], value: object, said: str, option: str = ""
+) -> None:
+    table: Any = content
+    for number, key in enumerate(keys[:-1], start=1):
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise ConfigError(
+                said,
+                why=f"{key} is {table!r}, not a table",
+                instead=f"{option}{'.'.join(keys[:number])}=…",
+            )
+    table[keys[-1]] = value
+
+
+def value_of(text: str) -> Any:  # noqa: ANN401 - whatever TOML can hold
+    """A value as TOML reads it; what is not TOML is a text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

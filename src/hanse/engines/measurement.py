@@ -36,6 +36,7 @@ class ClientFacts(NamedTuple):
     loss: NDArray[np.float64]  # [n], mean training loss
     norm: NDArray[np.float64]  # [n], Euclidean norm of the update; NaN if it was not finite
     cosine: NDArray[np.float64]  # [n], with the previous round's mean update; NaN in round 1
+    sent: NDArray[np.int64]  # [n], bytes of the vectors that it sent, as they lie in memory
 
 
 def unit(direction: Tensor) -> Tensor | None:
@@ -57,6 +58,7 @@ def measure(result: ClientResult, direction: Tensor | None) -> tuple[ClientFacts
     inverse = np.divide(1, found, out=np.zeros_like(found), where=found > 0)
     norms, cosines = (np.full(len(everyone.id), np.nan) for _ in range(2))
     norms[finite] = found
+    sent = np.where(finite, _bytes_a_client(result), 0)
     if direction is not None:
         cosines[finite] = (delta @ direction).cpu().numpy() * inverse
     facts = ClientFacts(
@@ -65,15 +67,23 @@ def measure(result: ClientResult, direction: Tensor | None) -> tuple[ClientFacts
         everyone.facts.loss.double().cpu().numpy(),
         norms,
         cosines,
+        sent,
     )
     return facts, torch.from_numpy(inverse).to(delta.device) @ delta
+
+
+def _bytes_a_client(result: ClientResult) -> int:
+    """What one client of a block sends: a row of each vector, its scale multiplied in."""
+    vectors = (sent.values for sent in result.update.values())
+    return sum(values.shape[1] * values.element_size() for values in vectors)
 
 
 def joined(parts: Sequence[ClientFacts]) -> ClientFacts:
     """The facts of several blocks, one after another."""
     if not parts:
         none = np.zeros(0)
-        return ClientFacts(none.astype(np.int64), none.astype(np.int64), none, none, none)
+        whole = none.astype(np.int64)
+        return ClientFacts(whole, whole, none, none, none, whole)
     return ClientFacts(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

@@ -11,6 +11,7 @@ from hanse.report.summaries import (
     WorstClient,
     summary,
 )
+from hanse.report.tensorboard import to_tensorboard
 
 __all__ = [
     "Comparison",
@@ -20,6 +21,7 @@ __all__ = [
     "Summary",
     "WorstClient",
     "summary",
+    "to_tensorboard",
     "write",
     "write_data",
 ]

@@ -100,9 +100,9 @@ def _metric_figure(experiment: Experiment, split: SplitSummary, metric: str) -> 
             for run in experiment.runs
         )  # fmt: skip
 
-    overall = tuple(_overall(run, split.split, metric) for run in experiment.runs)
+    found_by_run = tuple(overall(run, split.split, metric) for run in experiment.runs)
     name = "All examples, mean of seeds" if several else "All examples"
-    drawn = [_Line(name, "federated", overall)]
+    drawn = [_Line(name, "federated", found_by_run)]
     if split.clients >= TENTH_IS_SEVERAL:
         decile = stat(lambda stats: stats.worst_decile(lower_is_better=lower))
         drawn.append(_Line("Worst decile of clients", "decile", decile))
@@ -137,7 +137,7 @@ def _metric_figure(experiment: Experiment, split: SplitSummary, metric: str) -> 
     )
 
 
-def _overall(run: RunRecord, split: Split, metric: str) -> Curve:
+def overall(run: RunRecord, split: Split, metric: str) -> Curve:
     """Round -> the example-weighted metric of one run; None in rounds whose loss is not finite."""
     return {
         row.round: metrics.get(metric) if metrics.get(LOSS, 0.0) is not None else None

@@ -76,6 +76,7 @@ def render(experiment: Experiment) -> str:
     return environment.get_template("template.html.j2").render(
         experiment=experiment,
         info=first.info,
+        hanse=first.info.hanse,
         summary=summary,
         started=first.info.started.replace("T", " ")[:16],
         status=_STATUS[summary.status],

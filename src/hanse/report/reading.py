@@ -184,6 +184,7 @@ def _rounds(path: Path, data: DataInfo) -> tuple[RoundRow, ...]:
 def _round(fields: Fields, data: DataInfo) -> RoundRow:
     """A line of `metrics.jsonl`."""
     drift = fields.inner("drift") or Fields({}, fields.where)
+    sent = fields.inner("bytes") or Fields({}, fields.where)
     dropped: list[Dropped] = []
     for entry in fields.objects("dropped"):
         client = entry.needed_whole("client")
@@ -204,6 +205,8 @@ def _round(fields: Fields, data: DataInfo) -> RoundRow:
         norm_mean=drift.number("norm_mean"),
         norm_max=drift.number("norm_max"),
         pairwise_cosine=drift.number("pairwise_cosine"),
+        bytes_up=sent.whole("up"),
+        bytes_down=sent.whole("down"),
         metrics=metrics,
     )
 

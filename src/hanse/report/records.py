@@ -116,6 +116,8 @@ class RoundRow:
         norm_mean: mean L2 norm of the clients' updates.
         norm_max: largest L2 norm of the clients' updates.
         pairwise_cosine: mean cosine between the updates of two clients, -1 to 1.
+        bytes_up: what the cohort sent to the server; None where not written down.
+        bytes_down: what the cohort was sent.
         metrics: per evaluated split, the example-weighted metrics over its clients.
     """
 
@@ -128,6 +130,8 @@ class RoundRow:
     norm_mean: float | None
     norm_max: float | None
     pairwise_cosine: float | None
+    bytes_up: int | None
+    bytes_down: int | None
     metrics: Mapping[str, Mapping[str, Number]]
 
 

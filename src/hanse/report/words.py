@@ -95,6 +95,18 @@ def count(value: Spread | None) -> str:
     return f"{value.mean:,.1f}{_PLUS_MINUS}{value.std:.1f}"
 
 
+def size(count: float | None) -> str:
+    """A number of bytes, in powers of a thousand."""
+    if count is None:
+        return NOTHING
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 999.5 or unit == "TB":
+            break
+        count /= 1000
+    digits = 0 if unit == "B" or count >= 99.5 or count == int(count) else 1 if count >= 9.95 else 2
+    return f"{count:,.{digits}f}{NARROW_SPACE}{unit}"
+
+
 def duration(seconds: float | None) -> str:
     """Wall-clock time."""
     if seconds is None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import math
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from hanse.core.errors import RunError
@@ -24,6 +26,7 @@ _REMEDIES = {
     errno.EACCES: "a directory that you may write to",
     errno.ENOENT: "a path in a directory that exists",
 }
+HALF_WRITTEN = re.compile(r"\..+\.\d+(\.tmp)?")  # a name with the number of the process
 
 
 @contextlib.contextmanager
@@ -72,6 +75,38 @@ def fsync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def take_lock(folder: Path, instead: str) -> int:
+    """Take a folder for this process, until the handle is closed or the process ends.
+
+    Args:
+        folder: an existing one; the lock is its file `.lock`.
+        instead: what to do where another process has it.
+
+    Raises:
+        RunError: another process has it, or it cannot be written to.
+    """
+    with writing(folder):
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise RunError(
+            f"{folder} is in use by another process",
+            why="two processes would overwrite each other's files",
+            instead=instead,
+        ) from error
+    fsync_directory(folder)
+    return handle
+
+
+def half_written(folder: Path) -> list[Path]:
+    """The files that a killed process left beside their places."""
+    return [
+        left for left in folder.glob(".*") if HALF_WRITTEN.fullmatch(left.name) and left.is_file()
+    ]
 
 
 def to_json(value: Any) -> str:  # noqa: ANN401 - whatever JSON can hold

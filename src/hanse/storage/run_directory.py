@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import re
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,10 +16,12 @@ from hanse.storage.checkpoint import (
     write_checkpoint,
 )
 from hanse.storage.files import (
+    HALF_WRITTEN,
     append_lines,
-    fsync_directory,
+    half_written,
     keep_lines,
     read_json,
+    take_lock,
     to_json,
     write_atomically,
     writing,
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from hanse.round import FederationState
 
 _NEEDED = {"hanse", "name", "rounds", "status", "baselines", "engine"}  # of run.json, to go on
-_HALF_WRITTEN = re.compile(r"\..+\.\d+(\.tmp)?")  # a name with the number of the process
 
 
 @dataclass(frozen=True)
@@ -167,28 +165,16 @@ class RunDirectory:
         Raises:
             RunError: another process has it, or it cannot be written to.
         """
-        with writing(self.path):
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(handle)
-            raise RunError(
-                f"{self.path} is in use by another process",
-                why="two processes would overwrite each other's checkpoints",
-                instead="wait for it to end (or stop it), then `hanse resume`",
-            ) from error
-        fsync_directory(self.path)
+        handle = take_lock(self.path, "wait for it to end (or stop it), then `hanse resume`")
         self._sweep()
         return handle
 
     def _sweep(self) -> None:
         """Remove what a killed process left half-written, or too long; nobody else is here."""
-        for left in self.path.glob(".*"):
-            if _HALF_WRITTEN.fullmatch(left.name) and left.is_file():
-                left.unlink()
+        for left in half_written(self.path):
+            left.unlink()
         for left in (self.path / "checkpoints").glob(".*"):
-            if _HALF_WRITTEN.fullmatch(left.name):
+            if HALF_WRITTEN.fullmatch(left.name):
                 shutil.rmtree(left)
         remove_old(self.path / "checkpoints")
 

@@ -32,6 +32,11 @@ _FEW_POINTS = 25
 _LOG_RATIO = 1000.0
 
 
+def number_of_rounds(value: float) -> str:
+    """A tick of an axis of whole numbers."""
+    return f"{value:,.0f}" if value == int(value) else number(value)
+
+
 @dataclass(frozen=True)
 class Series:
     """A line.
@@ -78,6 +83,7 @@ class LineChart:
         y_format: how values are written.
         bounds: bounds of the vertical axis that need not be passed, such as (0, 1) for a share.
         log_x: whether the horizontal axis is logarithmic (x above 0).
+        x_format: how values along the horizontal axis are written.
         log_y: whether the vertical axis may become logarithmic: it does for positive values that
             span more than three orders of magnitude.
     """
@@ -92,6 +98,7 @@ class LineChart:
     bounds: tuple[float | None, float | None] = (None, None)
     log_x: bool = False
     log_y: bool = False
+    x_format: Callable[[float], str] = number_of_rounds
 
 
 def lines(chart: LineChart) -> Drawing:
@@ -128,7 +135,7 @@ def _paint(chart: LineChart, width: int) -> Element:
     root.set("data-y", f"{num(y.end)} {num(y.start)}")
     plot = Plot(root, x, y)
     plot.grid(chart.y_format)
-    plot.columns(number_of_rounds, 6 if wide else 4)
+    plot.columns(chart.x_format, 6 if wide else 4)
     plot.axis(chart.x_label)
     for series in chart.series:
         if series.band:
@@ -171,8 +178,3 @@ def _decimate(points: tuple[tuple[float, Number], ...]) -> list[tuple[float, Num
         kept += sorted(ends)
     last = points[-1]
     return kept if kept[-1] == last else [*kept, last]
-
-
-def number_of_rounds(value: float) -> str:
-    """A tick of an axis of whole numbers."""
-    return f"{value:,.0f}" if value == int(value) else number(value)

@@ -70,7 +70,12 @@ class StripRow:
 
 @dataclass(frozen=True)
 class Strip:
-    """Distributions over clients, one below the other on the same axis."""
+    """Distributions over clients, one below the other on the same axis.
+
+    Attributes:
+        zero: whether the axis has zero on it, with a line: for differences.
+        (the others as in the other charts)
+    """
 
     key: str
     title: str
@@ -79,6 +84,7 @@ class Strip:
     rows: tuple[StripRow, ...]
     x_format: Callable[[float], str]
     bounds: tuple[float | None, float | None] = (None, None)
+    zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,12 +152,15 @@ def held(values: Sequence[float], bounds: tuple[float | None, float | None]) -> 
 def _strip(chart: Strip, width: int) -> Element:
     """The strip at one width."""
     values = [point.x for row in chart.rows for point in row.points]
+    values += [0.0] * chart.zero
     x = Scale(*held(values, chart.bounds), 12.0, width - 12.0)
     bottom = 8.0 + _ROW * len(chart.rows)
     root = canvas(chart.key, width, bottom + 42, chart.title, chart.description)
     plot = Plot(root, x, Scale(0, 1, bottom, 26.0))
     plot.columns(chart.x_format, 6 if width == WIDE else 4, lines=True)
     plot.axis(chart.x_label)
+    if chart.zero:
+        add(root, "line", "axis", x1=x(0.0), x2=x(0.0), y1=26.0, y2=bottom)
     for place, row in enumerate(chart.rows):
         top = 8.0 + _ROW * place
         label(root, 0, top + 11, row.name, "row-name")
