@@ -29,6 +29,7 @@ from hanse.core.types import RoundContext
 from hanse.data.batching import Epochs, Steps
 from hanse.layers import Normalized, Weighted
 from hanse.local import SGD, ExponentialDecay, LocalSGD, ProximalSGD
+from hanse.selection import Stragglers
 from hanse.server import ServerAdam, ServerSGD
 from hanse.strategies import fedavg, fednova, scaffold
 from hanse.strategy import Strategy
@@ -101,6 +102,19 @@ def test_fednova_is_equation_12(case: str, by: Literal["examples", "uniform"]) -
     expected = equation_12(
         small, Epochs(2, 4), rate=lambda n: 0.1 * 0.7 ** (n - 1), by=by, server=0.8, **local
     )
+    for execution in (MODULE, VMAP):
+        found = small.run(strategy, execution).params
+        assert float((found - vector(expected)).abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize("case", ["plain", "momentum", "all"])
+def test_partial_work_is_divided_by_the_steps_that_were_taken(case: str) -> None:
+    # A straggler's `batches` are those it gets to, so the loop above needs no change.
+    small, local = world(stragglers=Stragglers(0.7)), CASES[case]
+    strategy = fednova(local_epochs=2, batch_size=8, **local)  # type: ignore[arg-type]
+    everyone = world().run(strategy).params
+    assert float((small.run(strategy).params - everyone).abs().max()) > 1e-4
+    expected = equation_12(small, Epochs(2, 8), by="examples", rate=lambda _: 0.1, **local)
     for execution in (MODULE, VMAP):
         found = small.run(strategy, execution).params
         assert float((found - vector(expected)).abs().max()) < 1e-12
