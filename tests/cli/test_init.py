@@ -64,6 +64,7 @@ def test_guesses_of_a_table(
         "sex": ["f", "m"] * 30,
         "name": [f"name {k}" for k in range(60)],
         "lab": [None, *np.arange(59.0)],
+        "seen": np.arange(60).astype("datetime64[D]").astype("datetime64[s]"),
     }
     columns["hospital"][7] = "tiny"
     write(tmp_path / "my data.2024.tbl".replace("tbl", write.__name__), columns)
@@ -79,13 +80,18 @@ def test_guesses_of_a_table(
         "path": file,
         "client": "hospital",
         "target": "outcome",
-        "ignore": ["", "id", "name", "lab"],
+        "ignore": ["", "id", "name", "lab", "seen"],
         "categorical": ["sex"],
         "min_examples": 2,
         "test_fraction": 0.2,
         "standardise": True,
     }
-    for reason in ("'lab' has no value in 1 rows", "'name' has more than 20", "# unseen = ["):
+    for reason in (
+        "'lab' has no value in 1 rows",
+        "'name' has more than 20",
+        "'seen' has a date",
+        "# unseen = [",
+    ):
         assert reason in text
     prepare(read_experiment(tmp_path / "my data.toml").experiment())
     again = hanse("init", file, "--client", "hospital", "--target", "outcome")
@@ -137,6 +143,12 @@ def test_a_column_that_divides_is_seen(tmp_path: Path) -> None:
     data = made(out.read_text())["data"]
     assert data["split"] == "part"
     assert data["delimiter"] == ";"
+    assert "decimal" not in data
+    (tmp_path / "t.csv").write_text(text.replace("0.5", "0,5"))
+    out.unlink()
+    hanse("init", str(tmp_path / "t.csv"), "--client=site", "--target=y", f"--out={out}")
+    content = made(out.read_text())
+    assert (content["data"]["decimal"], content["model"]["loss"]) == (",", "squared_error")
     assert "test_fraction" not in data
 
 

@@ -101,8 +101,8 @@ def test_only_the_columns_that_are_needed_are_read(tmp_path: Path) -> None:
     asked: list[set[str]] = []
     real = table_files.open_table
 
-    def spied(path: Path, delimiter: str | None) -> table_files.TableFile:
-        opened = real(path, delimiter)
+    def spied(path: Path, delimiter: str | None, decimal: str) -> table_files.TableFile:
+        opened = real(path, delimiter, decimal)
 
         def batches(wanted: Any) -> Any:  # noqa: ANN401 - passed on
             asked.append(set(wanted))
@@ -212,6 +212,9 @@ def test_other_dialects_of_csv(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(text)
     found = from_table(tmp_path / "t.csv", client="id", target="y", delimiter=";")
     assert packed(found).fields["y"].tolist() == [2.5, 3.5]
+    (tmp_path / "d.csv").write_text(text.replace(".", ","))
+    options = {"delimiter": ";", "decimal": ","}
+    assert_same(from_table(tmp_path / "d.csv", client="id", target="y", **options), found)  # type: ignore[arg-type]
     (tmp_path / "t.tsv").write_bytes(b"\xef\xbb\xbf" + text.replace(";", "\t").encode())
     assert_same(from_table(tmp_path / "t.tsv", client="id", target="y"), found)
     (tmp_path / "z.csv.gz").write_bytes(gzip.compress(text.replace(";", ",").encode()))

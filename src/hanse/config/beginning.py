@@ -11,14 +11,14 @@ import tomli_w
 
 from hanse.config.experiment_file import ExperimentFile
 from hanse.core.errors import ConfigError
-from hanse.data.sources.arrow import SAID, check_column
+from hanse.data.sources.arrow import NUMERIC, SAID, check_column
 from hanse.data.sources.division import SPLITS, listed
 from hanse.data.sources.image_folder import IMAGES
 from hanse.data.sources.table_facts import MANY, ColumnFacts, table_facts
 from hanse.data.sources.table_files import kind_of_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from hanse.data import Federation
 
@@ -125,8 +125,12 @@ def source_of(path: Path) -> str:
 
 def _of_table(path: Path, client: str | None, target: str | None) -> list[Line]:
     delimiter = _delimiter(path)
-    facts = table_facts(path, delimiter)
-    columns = ", ".join(facts)
+    facts, decimal = table_facts(path, delimiter), "."
+    if delimiter == ";":  # where commas are in numbers, they cannot be between columns
+        other = table_facts(path, delimiter, ",")
+        if _numbers_in(other) > _numbers_in(facts):
+            facts, decimal = other, ","
+    columns = ", ".join(column for column in facts if column not in _INDICES)
     if target is None:
         raise _unnamed("target", "the column to predict", path, client, columns)
     several = path.is_dir() and len([f for f in path.rglob("*") if kind_of_file(f)]) > 1
@@ -134,6 +138,7 @@ def _of_table(path: Path, client: str | None, target: str | None) -> list[Line]:
         raise _unnamed("client", "the column that says whose a row is", path, target, columns)
     check_column(target, list(facts), "target", str(path))
     lines = [] if delimiter is None else [Line("delimiter", delimiter)]
+    lines += [Line("decimal", decimal)] if decimal != "." else []
     if client is not None:
         check_column(client, list(facts), "client", str(path))
         lines.append(Line("client", client))
@@ -150,6 +155,10 @@ def _of_table(path: Path, client: str | None, target: str | None) -> list[Line]:
     if texts:
         lines.append(Line("categorical", texts, "texts: a column of 0 and 1 for each"))
     return lines
+
+
+def _numbers_in(facts: Mapping[str, ColumnFacts]) -> int:
+    return sum(one.kind in NUMERIC for one in facts.values())
 
 
 def _delimiter(path: Path) -> str | None:
@@ -210,11 +219,10 @@ def _of_federation(source: str, federation: Federation, given: Sequence[Line]) -
     """What can be said of clients once they have been read."""
     train = federation.train
     sizes = train.sizes(np.arange(len(train)))
-    names = [train.name(k) for k in range(min(len(train), 6))]
     lines = []
     if len(train) > 2 and source not in ("npz", "leaf"):
         last = train.name(len(train) - 1)
-        why = f"clients that never train, of {listed(names)}"
+        why = f"clients that never train; there are {len(train):,}"
         lines.append(Line("unseen", [last], why, off=True))
     divided = any(line.key == "split" for line in given)
     if federation.test is None and not divided and source not in ("npz", "leaf"):

@@ -39,6 +39,7 @@ def from_table(
     task: Literal["classification", "regression"] | None = None,
     seed: int = 0,
     delimiter: str | None = None,
+    decimal: str = ".",
     name: str | None = None,
     attribution: str = "",
 ) -> Federation:
@@ -71,6 +72,7 @@ def from_table(
         task: what the target is, where its type does not say it.
         seed: another seed, other rows in `test`.
         delimiter: what separates the columns of a CSV file; None: a comma, in `.tsv` files a tab.
+        decimal: what begins the fraction of a number in a CSV file.
         name: what to call the federation; None: as the file or folder.
         attribution: whom the data comes from.
 
@@ -82,7 +84,7 @@ def from_table(
             used, a value is missing, or rows cannot be divided so.
     """
     pa = needed("pyarrow", "tabular", "a table")
-    files = [open_table(file, delimiter) for file in table_files(path)]
+    files = [open_table(file, delimiter, decimal) for file in table_files(path)]
     where = str(path) if isinstance(path, str | Path) else f"{files[0].path} …"
     columns = choose_columns(files, where, target, client, split, features, ignore, categorical)
     keys = read_keys(pa, files, columns, where)

@@ -41,20 +41,21 @@ class ColumnFacts:
 
 
 def table_facts(
-    path: str | Path | Sequence[str | Path], delimiter: str | None = None
+    path: str | Path | Sequence[str | Path], delimiter: str | None = None, decimal: str = "."
 ) -> dict[str, ColumnFacts]:
     """Look at all columns of a table, a batch of rows after another.
 
     Args:
         path: as of `hanse.data.from_table`.
         delimiter: as of `hanse.data.from_table`.
+        decimal: as of `hanse.data.from_table`.
 
     Raises:
         DataError: pyarrow is not installed, or a file is damaged.
     """
     pa = needed("pyarrow", "tabular", "a table")
     compute = needed("pyarrow.compute", "tabular", "a table")
-    files = [open_table(file, delimiter) for file in table_files(path)]
+    files = [open_table(file, delimiter, decimal) for file in table_files(path)]
     seen = {name: _Seen(kind) for name, kind in files[0].kinds.items()}
     for file in files:
         here = {name: kind for name, kind in file.kinds.items() if name in seen}
@@ -82,8 +83,9 @@ class _Seen:
             return
         if pa.types.is_dictionary(chunk.type):
             chunk = chunk.dictionary_decode()
-        different = compute.unique(chunk.cast(pa.large_string()))
-        self.missing += len(chunk) - int(compute.sum(compute.not_equal(chunk, "")).as_py() or 0)
+        texts = chunk.cast(pa.large_string())
+        different = compute.unique(texts)
+        self.missing += len(texts) - int(compute.sum(compute.not_equal(texts, "")).as_py() or 0)
         if self.values is not None and len(different) <= MANY + 2:
             self.values |= {value for value in different.to_pylist() if value}
         else:

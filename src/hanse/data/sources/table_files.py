@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from hanse.core.errors import DataError
-from hanse.data.sources.arrow import Kind, kind_of
+from hanse.data.sources.arrow import NUMERIC, Kind, kind_of
 from hanse.data.sources.extras import needed
 
 if TYPE_CHECKING:
@@ -89,12 +89,13 @@ def kind_of_file(path: Path) -> str | None:
     return next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
 
 
-def open_table(path: Path, delimiter: str | None) -> TableFile:
+def open_table(path: Path, delimiter: str | None, decimal: str = ".") -> TableFile:
     """Look at a file of a table: its columns, but not yet its rows.
 
     Args:
         path: a Parquet or CSV file.
         delimiter: what separates the columns of a CSV file; None: a comma, in `.tsv` files a tab.
+        decimal: what begins the fraction of a number in a CSV file.
 
     Raises:
         DataError: pyarrow is not installed, or the file is damaged.
@@ -105,7 +106,7 @@ def open_table(path: Path, delimiter: str | None) -> TableFile:
         if kind == "parquet":
             return _with_folders(pa, _parquet(pa, path))
         separator = delimiter if delimiter is not None else {"tsv": "\t"}.get(str(kind), ",")
-        return _with_folders(pa, _csv(pa, path, separator))
+        return _with_folders(pa, _csv(pa, path, separator, decimal))
 
 
 def _in_folder(folder: Path) -> list[Path]:
@@ -158,19 +159,19 @@ def _parquet(pa: ModuleType, path: Path) -> TableFile:
     return TableFile(path, tuple(schema.names), kinds, batches)
 
 
-def _csv(pa: ModuleType, path: Path, delimiter: str) -> TableFile:
+def _csv(pa: ModuleType, path: Path, delimiter: str, decimal: str) -> TableFile:
     csv = needed("pyarrow.csv", "tabular", f"reading {path.name}")
-    if len(delimiter) != 1:
+    if len(delimiter) != 1 or len(decimal) != 1 or delimiter == decimal:
         raise DataError(
-            f"delimiter = {delimiter!r}",
-            why="it is the one character between two columns",
-            instead='delimiter = ";"',
+            f"delimiter = {delimiter!r}, decimal = {decimal!r}",
+            why="one character is between two columns, and another one within a number",
+            instead='delimiter = ";", decimal = ","',
         )
     reading = csv.ReadOptions(use_threads=False, block_size=_BLOCK)
     parsing = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
 
     def opened(**converting: Any) -> Any:  # noqa: ANN401 - pyarrow is optional
-        options = csv.ConvertOptions(strings_can_be_null=True, **converting)
+        options = csv.ConvertOptions(strings_can_be_null=True, decimal_point=decimal, **converting)
         return csv.open_csv(path, reading, parsing, options)
 
     with opened() as stream:
@@ -179,10 +180,10 @@ def _csv(pa: ModuleType, path: Path, delimiter: str) -> TableFile:
         if pa.types.is_binary(field.type):
             raise pa.ArrowInvalid(f"column {field.name!r} is not in UTF8")
     kinds = {field.name: kind_of(pa, field.type) for field in schema}
-    arrow = {"text": pa.large_string(), "boolean": pa.bool_()}
+    numeric = dict.fromkeys(NUMERIC, pa.float64()) | {"boolean": pa.bool_()}
 
     def batches(wanted: Mapping[str, Kind]) -> Iterator[Batch]:
-        types = {name: arrow.get(kind, pa.float64()) for name, kind in wanted.items()}
+        types = {name: numeric.get(kind, pa.large_string()) for name, kind in wanted.items()}
         names = list(wanted) or [schema.names[0]]
         with (
             _reading(pa, path),
