@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from hanse.core.types import Broadcast, ClientContext, Gradient, Memory, Update
 
-EXECUTIONS = (MODULE, VMAP, Execution("dense", 4), Execution("dense", 16))
+EXECUTIONS = (MODULE, VMAP, Execution("dense", 16))
 works = pytest.mark.parametrize("work", [Epochs(3, 4), Epochs(4, None), Steps(7, 4)], ids=repr)
 HALF = Stragglers(0.5)
 
@@ -146,13 +146,23 @@ def test_the_facts_tell_the_steps_that_were_taken(work: Pass, execution: Executi
     assert sorted(result.facts.id) == small.cohort(1)
 
 
+@pytest.mark.parametrize("name", [n for n, s in TABLE.items() if s.name != "fedsgd"])
+def test_every_strategy_can_keep_partial_work(name: str) -> None:
+    small = world(stragglers=Stragglers(0.8), participation=Full())
+    strategy = TABLE[name].replace(partial="keep")
+    alone = snapshot(small.run(strategy, Execution("vmap", 1), rounds=1))
+    together = snapshot(small.run(strategy, Execution("vmap", 16), rounds=1))
+    assert largest_difference(together, alone) < 1e-10
+    assert not same_bits(together, snapshot(world(participation=Full()).run(strategy, rounds=1)))
+
+
 @pytest.mark.parametrize("path", ["module", "vmap", "dense"])
 def test_blocks_change_nothing_but_the_last_bits(path: Literal["module", "vmap", "dense"]) -> None:
     small = world(stragglers=Stragglers(0.8), participation=Full())
-    for name in ("fedprox", "scaffold-1-chunks", "scaffold-1-momentum", "fedprox-steps"):
+    for name in ("scaffold-1-chunks", "fedprox-steps"):
         strategy = TABLE[name].replace(partial="keep")
         alone = snapshot(small.run(strategy, Execution(path, 1), rounds=2))
-        for block in (2, 5, 16):
+        for block in (2, 5):
             found = snapshot(small.run(strategy, Execution(path, block), rounds=2))
             assert largest_difference(found, alone) < 1e-12, (name, block)
 
