@@ -147,6 +147,7 @@ def test_the_pointer_reads_the_curve(visit: Callable[..., Page]) -> None:
     page = visit("small")
     chart = page.locator("#curve-test-accuracy svg.wide")
     chart.scroll_into_view_if_needed()
+    page.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
     box = chart.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] - 15, box["y"] + 60)
