@@ -91,3 +91,13 @@ def test_a_parameter_that_no_strategy_knows_is_an_error() -> None:
     }
     with pytest.raises(ConfigError, match="mux"):
         [cell.file.experiment() for cell in grid(BASE, over)]
+
+
+def test_what_goes_with_any_strategy_stays(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import hanse\n\n\ndef open_ended(**options):\n    return hanse.fedavg(**options)\n"
+    )
+    strategy = {"name": "fedavg", "lr": 0.1, "partial": "keep"}
+    file = ExperimentFile({**BASE.content, "strategy": strategy}, tmp_path)
+    cells = grid(file, {"strategy.name": ["fedavg", "own.py:open_ended"]})
+    assert [cell.file.content["strategy"]["partial"] for cell in cells] == ["keep", "keep"]

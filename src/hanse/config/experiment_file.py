@@ -76,8 +76,12 @@ METRICS: Mapping[str, Component] = {
 }
 LOCALS: Mapping[str, Component] = {"batch-norm": models.batch_norm}
 """What stays with the clients, by a name instead of globs."""
-_KNOWN = {"data": SOURCES, "model": MODELS, "strategy": STRATEGIES}
-_DATA_OPTIONS = ("feature_noise", "feature_rotations", "standardise")  # with any source
+PARTS: Mapping[str, tuple[str, Mapping[str, Component], tuple[str, ...]]] = {
+    "data": ("source", SOURCES, ("feature_noise", "feature_rotations", "standardise")),
+    "model": ("name", MODELS, ("loss", "metrics", "local")),
+    "strategy": ("name", STRATEGIES, ("partial",)),
+}
+"""For each section the key that names its component, the components, and what goes with any."""
 _SECTIONS = ("name", "data", "model", "strategy", "run")
 
 
@@ -125,12 +129,7 @@ class ExperimentFile:
     def resolved(self) -> str:
         """The file as text, every default of its parts written out and every path absolute."""
         content: dict[str, Any] = {"name": self._name()}
-        tables: tuple[tuple[str, str, Mapping[str, Component], tuple[str, ...]], ...] = (
-            ("data", "source", SOURCES, _DATA_OPTIONS),
-            ("model", "name", MODELS, ("loss", "metrics", "local")),
-            ("strategy", "name", STRATEGIES, ("partial",)),
-        )
-        for section, key, known, apart in tables:
+        for section, (key, known, apart) in PARTS.items():
             name, given = _named(self._section(section), section, key)
             function = named(name, known, f"{section}.{key}", self.base)
             own = {k: v for k, v in given.items() if k in apart}
@@ -380,7 +379,7 @@ def _named(table: Mapping[str, Any], section: str, key: str) -> tuple[str, dict[
         raise ConfigError(
             f"[{section}] without {key!r}",
             why=f"nothing says which {section} it is",
-            instead=f'{key} = "…": {", ".join(_KNOWN[section])}, or your own "file.py:function"',
+            instead=f'{key} = "…": {", ".join(PARTS[section][1])}, or your own "file.py:function"',
         )
     return str(table[key]), {k: v for k, v in table.items() if k != key}
 

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hanse.config.binding import Component, anchored, named
 from hanse.config.experiment_file import (
-    MODELS,
-    SOURCES,
-    STRATEGIES,
+    PARTS,
     ExperimentFile,
     value_of,
     with_values,
@@ -24,12 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _OPEN, _SHUT = "[{(", ")}]"
-# The key that names a section's component, the components, and the keys that any of them has.
-_SECTIONS: Mapping[str, tuple[str, Mapping[str, Component], frozenset[str]]] = {
-    "data": ("source", SOURCES, frozenset({"standardise"})),
-    "model": ("name", MODELS, frozenset({"loss", "metrics", "local"})),
-    "strategy": ("name", STRATEGIES, frozenset()),
-}
 
 
 @dataclass(frozen=True)
@@ -127,7 +119,7 @@ def grid(file: ExperimentFile, over: Mapping[str, Sequence[Any]]) -> list[GridCe
         chosen = dict(zip(over, values, strict=True))
         changed = with_values(file, chosen)
         content, dropped = dict(changed.content), set()
-        for section in _SECTIONS:
+        for section in PARTS:
             foreign = _foreign(changed, section, over)
             dropped |= {f"{section}.{key}" for key in foreign}
             if foreign:
@@ -145,7 +137,7 @@ def grid(file: ExperimentFile, over: Mapping[str, Sequence[Any]]) -> list[GridCe
 
 def _foreign(file: ExperimentFile, section: str, over: Mapping[str, Sequence[Any]]) -> set[str]:
     """The keys that the section's component does not know, but another of the grid's does."""
-    key, known, common = _SECTIONS[section]
+    key, known, common = PARTS[section]
     table = file.content.get(section)
     names = over.get(f"{section}.{key}")
     if names is None or not isinstance(table, Mapping):
@@ -158,7 +150,7 @@ def _foreign(file: ExperimentFile, section: str, over: Mapping[str, Sequence[Any
     return {
         entry
         for entry in table
-        if entry not in own | common | {key}
+        if entry not in {*own, *common, key}
         and any(parameters is None or entry in parameters for parameters in others)
     }
 

@@ -131,9 +131,9 @@ class EventLog:
         self._seconds += record.get("seconds") or 0.0
         at = {"global_step": int(record["round"]), "walltime": self._start + self._seconds}
         scalars = {tag: _found(record, keys) for tag, keys in _SCALARS.items()}
-        for split in ("test", "unseen"):
-            for metric, value in (record.get(split) or {}).items():
-                scalars[f"{split}/{metric}"] = value
+        for group in ("test", "unseen", "server"):
+            for name, value in (record.get(group) or {}).items():
+                scalars[f"{group}/{name}"] = value
         for line in clients:
             split = str(line["split"])
             for metric, values in line["metrics"].items():
