@@ -51,6 +51,7 @@ SOURCES: Mapping[str, Component] = {
     "npz": sources.from_npz_folder,
     "shakespeare": sources.shakespeare,
     "smartwatch": sources.watch,
+    "synthetic": sources.synthetic,
     "table": sources.from_table,
 }
 MODELS: Mapping[str, Component] = {

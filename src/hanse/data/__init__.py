@@ -37,6 +37,7 @@ from hanse.data.sources.idx import read_idx
 from hanse.data.sources.image_folder import from_image_folder
 from hanse.data.sources.leaf import from_leaf
 from hanse.data.sources.shakespeare import shakespeare
+from hanse.data.sources.synthetic import synthetic
 from hanse.data.sources.table import from_table
 from hanse.data.sources.torch_datasets import from_torch
 from hanse.data.sources.watch import watch
@@ -99,6 +100,7 @@ __all__ = [
     "split",
     "standardise",
     "steps",
+    "synthetic",
     "to_dtype",
     "watch",
 ]

@@ -1,0 +1,1 @@
+"""Whether Hanse's algorithms give the results that their papers publish."""
