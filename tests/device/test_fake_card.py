@@ -14,7 +14,7 @@ import pytest
 import torch
 from tests.device.fake import CARD, fake_card, placed
 from tests.engine.small import FEATURES, federation, mlp, snapshot, world
-from tests.strategies.table import TABLE
+from tests.strategies.table import TABLE, with_one_of
 
 import hanse
 import hanse.engines.make
@@ -40,9 +40,10 @@ if TYPE_CHECKING:
     from hanse.models.execution import PathName
 
 
-@pytest.mark.parametrize("name", TABLE)
-@pytest.mark.parametrize("path", ["dense", "vmap", "module"])
-@pytest.mark.parametrize("capture", [None, DirectCapture()], ids=["anew", "recorded"])
+@pytest.mark.parametrize(
+    ("name", "path", "capture"),
+    with_one_of([(p, c) for p in ("dense", "vmap", "module") for c in (None, DirectCapture())]),
+)
 def test_two_rounds_lie_on_the_card(
     name: str, path: PathName, capture: DirectCapture | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

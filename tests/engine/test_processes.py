@@ -31,7 +31,7 @@ from tests.engine.small import (
 )
 from tests.engine.test_extensions import Ditto, Median, RandK, SecureSum, TopK
 from tests.engine.test_spans import ragged
-from tests.strategies.table import TABLE
+from tests.strategies.table import TABLE, with_one_of
 from torch import Tensor, nn
 
 from hanse import Experiment, rounds
@@ -83,8 +83,7 @@ def same_for_any_number_of_workers(
     return expected
 
 
-@every_path
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize(("name", "path"), with_one_of([(path,) for path in PATHS]))
 def test_every_strategy(name: str, path: str) -> None:
     same_for_any_number_of_workers(ragged(), TABLE[name], PATHS[path])
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
 from hanse.data.batching import Steps
 from hanse.layers import Normalized, Weighted
 from hanse.local import (
@@ -18,6 +22,9 @@ from hanse.local import (
 from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
 from hanse.strategies import fedavg, feddyn, fednova, fedprox, fedsgd, mimelite, scaffold
 from hanse.strategy import Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TABLE: dict[str, Strategy] = {
     "fedavg": fedavg(),
@@ -77,3 +84,15 @@ TABLE: dict[str, Strategy] = {
         (Weighted("uniform"),),
     ),
 }
+
+
+def with_one_of(cases: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Every strategy with one of the cases, by turns; with the others too in the slow suite.
+
+    Neither would a case be left out by the fast suite, nor a strategy.
+    """
+    return [
+        pytest.param(name, *case, marks=() if at % len(cases) == turn else pytest.mark.slow)
+        for at, name in enumerate(TABLE)
+        for turn, case in enumerate(cases)
+    ]
