@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         StrategyError,
         WorkerError,
     )
+    from hanse.decision import decision_table, strategies_for
     from hanse.experiment import Experiment
     from hanse.layers import Normalized, Weighted
     from hanse.models import Execution
@@ -72,6 +73,7 @@ __all__ = [
     "compare",
     "core",
     "data",
+    "decision_table",
     "export",
     "fedavg",
     "feddyn",
@@ -90,6 +92,7 @@ __all__ = [
     "scaffold",
     "selection",
     "server",
+    "strategies_for",
     "sweep",
 ]
 
@@ -116,6 +119,7 @@ _HOMES = {
         "StrategyError",
         "WorkerError",
     ),
+    "decision": ("decision_table", "strategies_for"),
     "experiment": ("Experiment",),
     "layers": ("Normalized", "Weighted"),
     "models": ("Execution",),

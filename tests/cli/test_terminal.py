@@ -69,6 +69,7 @@ COMMANDS = {
     "run": ["run", "watches.toml", "--baselines", "--out", "run"],
     "inspect": ["data", "inspect", "watches.toml"],
     "strategies": ["strategies"],
+    "the decision table": ["strategies", "--table"],
     "an error": ["run", "watches.toml", "--set", "strategy.name=fedavgg"],
     "a long error": ["run", "watches.toml", "--set", "strategy.mu=0.1"],
     "help": ["run", "--help"],

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+DOCS = ROOT / "docs"
+PAGES = ("README.md", *sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")))
 
 BASE = {
     "data": {"source": "smartwatch", "standardise": True},
@@ -60,8 +61,8 @@ class Block:
 
 
 def text_of(page: str) -> str:
-    """The text of a page, by its name in docs/, or of the README."""
-    folder = ROOT if page == "README.md" else ROOT / "docs"
+    """The text of a page, by its path below docs/, or of the README."""
+    folder = ROOT if page == "README.md" else DOCS
     return (folder / page).read_text(encoding="utf-8")
 
 

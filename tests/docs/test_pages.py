@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("page", [page.name for page in PAGES])
+@pytest.mark.parametrize("page", PAGES)
 def test_a_reader_can_do_what_a_page_says(page: str, tmp_path: Path) -> None:
     with reading(page, tmp_path) as reader:
         reader.follow()
 
 
-@pytest.mark.parametrize("page", [page.name for page in PAGES])
+@pytest.mark.parametrize("page", PAGES)
 def test_blocks_are_of_a_known_kind(page: str) -> None:
     assert {block.language for block in blocks(page)} <= {"python", "toml", "console", "text"}

@@ -135,11 +135,28 @@ def export(run: Path, out: Path) -> None:
 
 
 @app.command()
-def strategies() -> None:
-    """List the strategies and their parameters."""
-    from hanse.cli.listing import list_strategies
+@click.option("--table", is_flag=True, help="Show the decision table instead.")
+@click.option("--markdown", is_flag=True, help="The table in Markdown.")
+@click.option(
+    "--privacy", type=click.Choice(["low", "high", "very-high"]), help="At least so much of it."
+)
+@click.option("--scale", type=click.Choice(["cross-silo", "cross-device"]), help="Fit for this.")
+@click.option(
+    "--non-iid", type=click.Choice(["low", "medium", "high"]), help="Tolerant of data so unlike."
+)
+def strategies(
+    privacy: str | None, scale: str | None, non_iid: str | None, *, table: bool, markdown: bool
+) -> None:
+    """List the strategies and their parameters, or the decision table: which fits what."""
+    wishes = {"privacy": privacy, "scale": scale, "non_iid": non_iid}
+    if table or markdown or any(wishes.values()):
+        from hanse.cli.deciding import show_decision
 
-    list_strategies()
+        show_decision(wishes, markdown=markdown)
+    else:
+        from hanse.cli.listing import list_strategies
+
+        list_strategies()
 
 
 @app.command()
