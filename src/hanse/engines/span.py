@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hanse.aggregation import Tree
 from hanse.client import client_round
 from hanse.core.device import CPU, generators
+from hanse.core.heap import keep_freed_memory
 from hanse.core.rng import derive
 from hanse.core.types import ClientContext
 from hanse.engines.graphs import Graphs
@@ -96,6 +97,7 @@ class Trainer:
             strategy: what is done.
             place: where, if not on the computer's processor.
         """
+        keep_freed_memory()
         self.strategy = strategy
         self._device = CPU if place is None else place.device
         self._task, self._data = task.on(self._device), data
