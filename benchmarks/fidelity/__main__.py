@@ -63,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not records:
             raise SystemExit(f"{results} has no results yet")
         text = page_section(grid, records)
-        print(text)
         if options.write is not None:
             write(options.write, name, text)
+        print(text)
 
 
 if __name__ == "__main__":
