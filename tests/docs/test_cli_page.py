@@ -175,6 +175,8 @@ EXAMPLES: Mapping[tuple[str, str], object] = {
     ("Model softmax_regression", "classes"): 7,
     ("Model char_lstm", "classes"): 30,
     ("Source shakespeare", "directory"): ".",
+    ("Source synthetic", "alpha"): 1.0,
+    ("Source synthetic", "beta"): 1.0,
     ("Model mlp", "inputs"): 30,
     ("Model mlp", "classes"): 7,
     ("Execution", "path"): "vmap",
