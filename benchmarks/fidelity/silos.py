@@ -11,7 +11,7 @@ A full run takes hours on one core, so `ROUNDS` and `EPOCHS` are smaller.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -65,7 +65,7 @@ def _federation(partition: str, seed: int) -> Federation:
 
 
 def _strategy(algorithm: str, rate: float) -> hanse.Strategy:
-    work = {"lr": rate, "local_epochs": EPOCHS, "batch_size": 64, "momentum": 0.9}
+    work: dict[str, Any] = {"lr": rate, "local_epochs": EPOCHS, "batch_size": 64, "momentum": 0.9}
     match algorithm:
         case "FedAvg":
             return hanse.fedavg(**work)

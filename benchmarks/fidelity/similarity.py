@@ -111,7 +111,11 @@ def _section(grid: Grid, records: Sequence[Record]) -> list[str]:
     for algorithm, epochs in LINES:
         row = [algorithm, str(epochs) if algorithm != "SGD" else "–"]
         for percent, published in zip(SIMILARITIES, PUBLISHED[algorithm, epochs], strict=True):
-            settings = {"similarity": percent, "algorithm": algorithm, "epochs": epochs}
+            settings: dict[str, str | float] = {
+                "similarity": percent,
+                "algorithm": algorithm,
+                "epochs": epochs,
+            }
             rate = next(iter(grid.chosen(records, settings)), None)
             found = [] if rate is None else grid.found(records, settings, rate)
             means[algorithm, epochs, percent] = mean_rounds(found, grid.target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,7 +32,8 @@ class CharLSTM(nn.Module):
         self.out = nn.Linear(256, VOCABULARY)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.lstm(self.embedding(x))[0])
+        scores: Tensor = self.out(self.lstm(self.embedding(x))[0])
+        return scores
 
 
 def build(workload: Workload) -> nn.Module:
@@ -97,4 +98,5 @@ def write_initial(workload: Workload, path: Path, dtype: torch.dtype) -> None:
     """Write the weights that every engine starts from, and in whose type it computes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        np.savez(path, **weights_of(build(workload).to(dtype)))
+        weights: dict[str, Any] = dict(weights_of(build(workload).to(dtype)))
+        np.savez(path, **weights)
