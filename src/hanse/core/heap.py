@@ -10,7 +10,7 @@ _LARGEST = (1 << 25) - (1 << 16)  # bytes; glibc learns from blocks up to 2 ** 2
 def keep_freed_memory() -> None:
     """Have up to 64 MB of freed memory used again, not given back to the system after each step.
 
-    What was given back is handed out anew page by page, each of them cleared: a sixth of the time
+    What was given back is handed out anew page by page, each of them cleared: an eighth of the time
     of an LSTM's step. glibc learns from the largest block that has been freed what is worth
     keeping (mallopt(3), `M_MMAP_THRESHOLD`, "dynamic mmap threshold"), and it is chance how much a
     model's own tensors teach it. So it is shown the largest block that it learns from, which is
