@@ -9,6 +9,7 @@ import torch
 
 from hanse.core.errors import StrategyError
 from hanse.core.types import Layer, Memory, Update, Vector, vector
+from hanse.layers.normalization import EFFECTIVE_STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,8 +70,10 @@ def client_round(
     for number in range(len(strategy.local.passes)):
         work.walk(number, state, strategy.local.step)
     facts = work.facts()
-    effective = strategy.local.effective_steps(broadcast, facts.steps)
-    everyone = dataclasses.replace(client, facts=facts._replace(effective_steps=effective))
+    if any(EFFECTIVE_STEPS in layer.averaged for layer in strategy.layers):  # nobody else asks
+        effective = strategy.local.effective_steps(broadcast, facts.steps)
+        facts = facts._replace(effective_steps=effective)
+    everyone = dataclasses.replace(client, facts=facts)
 
     own = _own_columns(strategy, broadcast, own, state, work)
     update, kept = strategy.local.finish(state, broadcast, memories[0], everyone)

@@ -198,7 +198,7 @@ def prepare(experiment: Experiment) -> Prepared:
     with placed(device):
         execution = _execution(experiment, task.on(device), data, expected, device)
         execution = _on_exact_batches(experiment, execution, task, data)
-    check_stragglers(experiment.stragglers, experiment.strategy, expected)
+    check_stragglers(experiment.stragglers, experiment.strategy)
     population = Population(
         clients=clients,
         participation=participation,

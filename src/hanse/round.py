@@ -209,7 +209,7 @@ def _round(
     context = RoundContext(
         number=number,
         key=derive(key, "clients"),
-        population=population.clients,
+        population=population.clients - len(population.empty),
         expected=population.participation.expected(population.clients),
         cohort=cohort,
         setting=population.setting,

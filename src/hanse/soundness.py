@@ -65,13 +65,12 @@ def check_whole_gradients(strategy: Strategy, clients: ClientData) -> None:
         )
 
 
-def check_stragglers(stragglers: Stragglers | None, strategy: Strategy, expected: float) -> None:
+def check_stragglers(stragglers: Stragglers | None, strategy: Strategy) -> None:
     """Refuse stragglers of whose work nothing is left, or nothing that means anything.
 
     Args:
         stragglers: of the experiment, if any.
         strategy: which keeps or drops their work.
-        expected: the expected size of a cohort.
 
     Raises:
         ConfigError: all of a cohort would be dropped, in every round.
@@ -88,13 +87,11 @@ def check_stragglers(stragglers: Stragglers | None, strategy: Strategy, expected
                 instead='partial="drop", or a strategy that takes local steps (fedprox, fedavg)',
             )
         return
-    cohort = max(round(expected), 1)
-    if stragglers.count(cohort) >= cohort:
+    if stragglers.fraction == 1:
         raise ConfigError(
-            f"{stragglers} with cohorts of {cohort}, and {strategy.name}, which drops stragglers",
+            f"{stragglers}, and {strategy.name}, which drops stragglers",
             why="nobody would be left in any round",
-            instead='a smaller fraction, larger cohorts, fedprox, or partial="keep" for '
-            f"{strategy.name}",
+            instead=f'a smaller fraction, fedprox, or partial="keep" for {strategy.name}',
         )
 
 

@@ -55,7 +55,10 @@ class Round:
 
     @property
     def train_loss(self) -> float | None:
-        """The cohort's mean training loss, by examples; `None` if nobody trained."""
+        """The cohort's training loss; `None` if nobody trained.
+
+        Each client's is the mean over its steps, and counts by its number of examples.
+        """
         return None if self.result is None else train_loss(self.result)
 
     @property
@@ -172,14 +175,14 @@ def _watched(
     lost = result is not None and trained > 0 and not result.accepted
     if lost and trained == population.clients - len(population.empty):
         _stop(state, strategy, f"none of the {trained} clients' updates was finite")
-    name, loss = _judged(prepared, result, evaluations)
+    name, loss, factor = _judged(prepared, result, evaluations)
     if loss is None and not lost:
         return state
     first = float(state.first_loss) or loss or 0.0
-    far = loss is not None and loss > _EXPLODED * first > 0
+    far = loss is not None and loss > factor * first > 0
     exploded = int(state.exploded) + 1 if lost or far else 0
     if exploded >= _PATIENCE:
-        found = f"the {name} is {loss:.3g}, above {_EXPLODED:g} times the first, {first:.3g}"
+        found = f"the {name} is {loss:.3g}, above {factor:g} times the first, {first:.3g}"
         if lost or loss is None:
             found = "none of the cohort's updates was finite"
         _stop(state, strategy, f"{found}, {_PATIENCE} times in a row")
@@ -192,21 +195,23 @@ def _watched(
 
 def _judged(
     prepared: Prepared, result: RoundResult | None, evaluations: Mapping[str, Evaluation]
-) -> tuple[str, float | None]:
-    """A loss that can be compared from round to round: always of the same clients.
+) -> tuple[str, float | None, float]:
+    """A loss to be compared from round to round, and how many times the first one is too much.
 
-    That is the training loss if everyone trains, else the evaluated clients'; a cohort's
-    training loss depends on who is in it.
+    That is the training loss if everyone trains, else the evaluated clients'. Where nobody can be
+    evaluated it is the cohort's, which depends on who is in it: there only an explosion tells.
     """
     population, drops = prepared.population, prepared.experiment.strategy.partial == "drop"
     everyone = population.participation.expected(population.clients) == population.clients
     if everyone and not (drops and population.stragglers is not None):
-        return "training loss", None if result is None else train_loss(result)
+        return "training loss", None if result is None else train_loss(result), _EXPLODED
     for split in ("test", "unseen"):
         if split in evaluations:
             loss = evaluations[split].overall["loss"]
-            return f"loss on {split} clients", loss if math.isfinite(loss) else None
-    return "loss", None
+            return f"loss on {split} clients", loss if math.isfinite(loss) else None, _EXPLODED
+    if result is None or prepared.experiment.data.test or prepared.experiment.data.unseen:
+        return "loss", None, _EXPLODED
+    return "training loss of the cohort", train_loss(result), _EXPLODED**3
 
 
 def _stop(state: FederationState, strategy: Strategy, found: str) -> NoReturn:
@@ -215,6 +220,11 @@ def _stop(state: FederationState, strategy: Strategy, found: str) -> NoReturn:
         why="clients walked further than their gradients can be trusted",
         instead=advice(strategy),
     )
+
+
+def _overshoots(local: ProximalSGD) -> bool:
+    mu = local.mu.start if isinstance(local.mu, AdaptiveMu) else local.mu
+    return local.optimizer.rate(1) * mu > 1
 
 
 def advice(strategy: Strategy) -> str:
@@ -230,7 +240,9 @@ def advice(strategy: Strategy) -> str:
     count = getattr(getattr(local, "work", None), "count", 1)
     if count > 1:
         words.append(f"fewer local steps ({count} epochs or steps now)")
-    if isinstance(local, ProximalSGD):
+    if isinstance(local, ProximalSGD) and _overshoots(local):
+        words.append("a smaller mu (lr * mu is above 1: a step overshoots the global model)")
+    elif isinstance(local, ProximalSGD):
         mu, name = local.mu, "mu"
         if isinstance(mu, AdaptiveMu):
             mu, name = mu.start, "start of the adaptive mu"

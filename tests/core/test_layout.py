@@ -108,3 +108,14 @@ def test_a_pattern_that_matches_nothing_is_refused_with_a_suggestion() -> None:
     check_patterns(nn.BatchNorm1d(3), ["weight", "running_*"])
     with pytest.raises(ModelError, match="did you mean 'running_mean'"):
         check_patterns(nn.BatchNorm1d(3), ["weight", "running_meen"])
+
+
+@pytest.mark.parametrize("pattern", ["a.*", "b.*", "b.weight"])
+def test_a_tied_tensor_is_local_by_any_of_its_names(pattern: str) -> None:
+    module = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3), "c": nn.Linear(3, 2)})
+    module["b"].weight = module["a"].weight
+    check_patterns(module, [pattern])
+    layout = ParameterLayout.of_parameters(module, [pattern])
+    local = layout.names[-1:] if pattern == "b.weight" else layout.names[-2:]
+    assert "a.weight" in local
+    assert layout.local == (9 if pattern == "b.weight" else 12)

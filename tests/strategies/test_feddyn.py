@@ -13,7 +13,7 @@ from tests.strategies.oracle import gradient, vector
 from hanse.core.types import RoundContext
 from hanse.data.batching import Epochs, Steps
 from hanse.layers import Weighted
-from hanse.local import SGD, DynamicSGD
+from hanse.local import SGD, CosineDecay, DynamicSGD
 from hanse.server import ServerAdam, ServerSGD
 from hanse.strategies import fedavg, feddyn
 from hanse.strategy import Strategy
@@ -127,3 +127,12 @@ def test_a_server_optimizer_gets_the_corrected_mean() -> None:
     context = RoundContext(1, np.uint64(0), 11, 7.0, 7, "cross-silo", layout)
     expected, _ = server.step(start.params, one.params - start.params, zero, context)
     assert float((other.params - expected).abs().max()) < 1e-10
+
+
+def test_a_rate_that_has_ended_ends_the_walk_of_the_server_too() -> None:
+    strategy, small = feddyn(lr=CosineDecay(0.1, rounds=3), alpha=0.1), world()
+    state = small.start(strategy)
+    for _ in range(4):
+        state, _ = small.step(state, strategy)
+    after, _ = small.step(state, strategy)
+    assert torch.equal(after.params, state.params)

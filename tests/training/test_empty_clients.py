@@ -12,7 +12,7 @@ from tests.runs.small_runs import CLASSES, FEATURES, experiment, same_tensors
 from torch import nn
 
 import hanse
-from hanse import Experiment, Poisson, Uniform, fedavg, fedprox, scaffold
+from hanse import Experiment, Poisson, Uniform, fedavg, feddyn, fedprox, mimelite, scaffold
 from hanse.data import Federation, PackedClients, partitioned
 from hanse.experiment import prepare
 from hanse.report import write
@@ -50,7 +50,17 @@ def made(federation: Federation, strategy: Strategy, **changes: object) -> Exper
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("strategy", [fedavg(batch_size=None), fedprox(batch_size=None, mu=0.1)])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        fedavg(batch_size=None),
+        fedprox(batch_size=None, mu=0.1),
+        scaffold(batch_size=None),
+        feddyn(batch_size=None),
+        mimelite(batch_size=None),
+    ],
+    ids=lambda strategy: strategy.name,
+)
 def test_they_change_nothing(strategy: Strategy) -> None:
     without = data(tuple(n for n in SIZES if n))
     one, other = (made(federation, strategy) for federation in (data(), without))

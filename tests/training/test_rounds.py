@@ -224,6 +224,21 @@ def test_with_partial_participation_the_evaluated_clients_tell_divergence() -> N
     assert seen == [0, 1, 2]
 
 
+def test_where_nobody_can_be_evaluated_an_explosion_still_stops_the_run() -> None:
+    federation = steep(fedavg(lr=1.4, batch_size=None)).data
+    alone = Federation(federation.train)
+    experiment = steep(fedavg(lr=1.4, batch_size=None), participation=Uniform(count=2))
+    experiment = dataclasses.replace(experiment, data=alone, rounds=200)
+    with pytest.raises(DivergenceError, match=r"training loss of the cohort .* above 1000 times"):
+        list(rounds(experiment))
+
+
+def test_a_mu_that_overshoots_is_told_to_be_smaller_when_it_diverges() -> None:
+    with pytest.raises(DivergenceError, match="diverged") as caught:
+        list(rounds(steep(fedprox(lr=0.1, mu=40.0))))
+    assert "a smaller mu" in caught.value.instead
+
+
 def test_a_first_loss_of_zero_is_no_measure_of_divergence() -> None:
     losses = [r.train_loss for r in rounds(two_clients((0.0, 1.0), [0, 1, 1, 1, 1]))]
     assert losses[1:] == pytest.approx([0, 1, 1, 1, 1])

@@ -155,7 +155,8 @@ def common_splits(labels: Sequence[str], experiments: Sequence[Experiment]) -> t
             raise RunError(
                 f"{label} has not been evaluated yet",
                 why="there is nothing to compare of it",
-                instead="wait for its first evaluation, or `hanse resume` if it was stopped",
+                instead="data with test examples or unseen clients; or, if it has them, wait for "
+                "its first evaluation, or `hanse resume` it if it was stopped",
             )
     found = tuple(
         split for split in experiments[0].splits if all(split in one.splits for one in experiments)

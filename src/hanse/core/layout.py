@@ -46,7 +46,7 @@ class ParameterLayout:
             local: glob patterns (`"head.*"`); parameters whose names match stay with their client.
         """
         named = {n: p for n, p in module.named_parameters() if p.requires_grad}
-        return _arrange(named, local)
+        return _arrange(named, local, module.named_parameters(remove_duplicate=False))
 
     @classmethod
     def of_buffers(cls, module: nn.Module, local: Sequence[str] = ()) -> ParameterLayout:
@@ -56,7 +56,7 @@ class ParameterLayout:
         """
         saved = module.state_dict()
         named = {n: b for n, b in module.named_buffers() if n in saved and b.is_floating_point()}
-        return _arrange(named, local)
+        return _arrange(named, local, module.named_buffers(remove_duplicate=False))
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -106,10 +106,14 @@ def check_patterns(module: nn.Module, local: Iterable[str]) -> None:
     Raises:
         ModelError: a pattern matches neither a trainable parameter nor a floating-point buffer.
     """
-    names = [
-        *ParameterLayout.of_parameters(module).names,
-        *ParameterLayout.of_buffers(module).names,
+    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+    layouts = ParameterLayout.of_parameters(module), ParameterLayout.of_buffers(module)
+    kept = {id(tensors[name]) for layout in layouts for name in layout.names}
+    everything = [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
     ]
+    names = [name for name, tensor in everything if id(tensor) in kept]
     for pattern in local:
         if not fnmatch.filter(names, pattern):
             raise ModelError(
@@ -119,8 +123,17 @@ def check_patterns(module: nn.Module, local: Iterable[str]) -> None:
             )
 
 
-def _arrange(named: Mapping[str, Tensor], local: Sequence[str]) -> ParameterLayout:
-    stays = {n: any(fnmatch.fnmatchcase(n, pattern) for pattern in local) for n in named}
+def _arrange(
+    named: Mapping[str, Tensor], local: Sequence[str], everything: Iterable[tuple[str, Tensor]]
+) -> ParameterLayout:
+    """Lay out what is named, local ones last; a tied tensor is local by any of its names."""
+    names_of: dict[int, list[str]] = {}
+    for name, tensor in everything:
+        names_of.setdefault(id(tensor), []).append(name)
+    stays = {
+        name: any(fnmatch.fnmatchcase(n, p) for p in local for n in names_of[id(tensor)])
+        for name, tensor in named.items()
+    }
     names = sorted(named, key=lambda name: stays[name])  # stable: the model's order within each
     return ParameterLayout(
         names=tuple(names),

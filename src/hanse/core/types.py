@@ -103,7 +103,7 @@ class RoundContext:
     Attributes:
         number: rounds count from 1.
         key: the round's key; derive purposes from it.
-        population: the number of clients there are.
+        population: the number of clients that have examples, and so can take part.
         expected: the expected size of the cohort.
         cohort: the number of clients selected.
         setting: `"cross-silo"`, `"cross-device"`, or `"evaluation"`: then nobody trains, and

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         Update,
     )
 
-STEPS = "effective_steps"
+EFFECTIVE_STEPS = "effective_steps"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Normalized(Layer):
     @property
     def averaged(self) -> tuple[str, ...]:
         """The numbers of steps, with the updates' weights."""
-        return ("delta", STEPS)
+        return ("delta", EFFECTIVE_STEPS)
 
     def on_client(
         self, update: Update, broadcast: Broadcast, memory: Memory, client: ClientContext
@@ -60,13 +60,13 @@ class Normalized(Layer):
             )
         inverse = torch.where(steps > 0, 1 / steps, torch.zeros_like(steps))
         delta = update["delta"].scaled(inverse)
-        return {**update, "delta": delta, STEPS: vector(steps.unsqueeze(1))}, memory
+        return {**update, "delta": delta, EFFECTIVE_STEPS: vector(steps.unsqueeze(1))}, memory
 
     def on_server(
         self, total: Aggregate, state: State, round_: RoundContext
     ) -> tuple[Aggregate, State]:
         """Multiply the mean direction by the mean number of steps."""
-        rest = {name: summed for name, summed in total.items() if name != STEPS}
-        steps, delta = total[STEPS].lifted().values, rest["delta"]
+        rest = {name: summed for name, summed in total.items() if name != EFFECTIVE_STEPS}
+        steps, delta = total[EFFECTIVE_STEPS].lifted().values, rest["delta"]
         rest["delta"] = Summed(delta.values * steps, delta.space)
         return rest, state

@@ -117,6 +117,8 @@ class DynamicSGD(LocalTraining):
         if not self.alpha:
             return total, state
         rest = {name: summed for name, summed in total.items() if name != "heard"}
+        if not self.optimizer.rate(round_.number):  # nobody walked, so nobody pulls h back either
+            return rest, state
         mean, heard = total["delta"].lifted().values, total["heard"].lifted().values
         h = state["h"] - self.alpha * mean * (heard / round_.population)
         rest["delta"] = Summed(mean - h / self.alpha)

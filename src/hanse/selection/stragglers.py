@@ -36,17 +36,18 @@ class Selected(NamedTuple):
 class Stragglers:
     """In each round a part of the cohort is stopped before its work is done.
 
-    Exactly `round(fraction * cohort)` clients, drawn anew in each round, have done a uniformly
-    drawn share of their local work when the round's time is over. What becomes of it is the
-    strategy's matter (`Strategy.partial`). A client's local steps are cut, not its epochs: a step
-    that has begun is finished, so everyone takes at least one. Where an epoch is one step this is
-    the paper's law, between 1 and E epochs; and it says something where E is 1, too.
+    `fraction * cohort` clients, drawn anew in each round, have done a uniformly drawn share of
+    their local work when the round's time is over; where that is no whole number it is rounded up
+    or down at random, so that it holds on average for cohorts of any size. What becomes of the
+    work is the strategy's matter (`Strategy.partial`). A client's local steps are cut, not its
+    epochs: a step that has begun is finished, so everyone takes at least one. Where an epoch is one
+    step this is the paper's law, between 1 and E epochs; and it says something where E is 1, too.
 
     Source: Li et al., "Federated optimization in heterogeneous networks", MLSys 2020, section 5.2,
     with fractions of 0, 0.5 and 0.9.
 
     Attributes:
-        fraction: of the cohort, from 0 to 1; halves are rounded up.
+        fraction: of the cohort, from 0 to 1.
         least: the smallest share that is drawn, from 0 to below 1.
     """
 
@@ -69,9 +70,11 @@ class Stragglers:
                 instead="a number from 0 to below 1, such as 0.2",
             )
 
-    def count(self, cohort: int) -> int:
-        """How many clients of a cohort are stragglers."""
-        return math.floor(self.fraction * cohort + 0.5)
+    def count(self, cohort: int, key: Keys) -> int:
+        """How many clients of a cohort are stragglers; `key` is the round's."""
+        whole, rest = divmod(round(self.fraction * cohort, 9), 1)  # 0.3 * 10 is 3, not a hair less
+        drawn = int(hash_grid(derive(key, "count"), _WHO)) >> 11
+        return int(whole) + (drawn * 2.0**-53 < rest)
 
     def shares(self, ids: NDArray[np.int64], key: Keys) -> NDArray[np.float64]:
         """The part of its work that each client does, `[n]`: 1 for who is no straggler.
@@ -82,7 +85,7 @@ class Stragglers:
         """
         keys = derive(key, ids)
         drawn = (hash_grid(keys, _HOW_MUCH) >> np.uint64(11)) * 2.0**-53
-        late = np.argsort(hash_grid(keys, _WHO), kind="stable")[: self.count(len(ids))]
+        late = np.argsort(hash_grid(keys, _WHO), kind="stable")[: self.count(len(ids), key)]
         shares = np.ones(len(ids))
         shares[late] = np.minimum(self.least + (1 - self.least) * drawn[late], _BELOW_ONE)
         return shares
