@@ -60,7 +60,8 @@ def _late(record: Record) -> list[float]:
 
 
 def _section(grid: Grid, records: Sequence[Record]) -> list[str]:
-    titles = ["stragglers", "algorithm", "last rounds", "from round to round", "best", "minutes"]
+    titles = ["stragglers", "algorithm", "last rounds", "from round to round", "best"]
+    titles += ["seeds", "minutes"]
     rows, means, steady = [], {}, {}
     for settings in grid.settings:
         share, algorithm = int(settings["stragglers"]), str(settings["algorithm"])
@@ -78,6 +79,7 @@ def _section(grid: Grid, records: Sequence[Record]) -> list[str]:
                 percent(late),
                 f"{100 * statistics.mean(moves):.2f}",
                 percent([record.best for record in found]),
+                ", ".join(str(record.seed) for record in found),
                 f"{sum(record.minutes for record in found):.1f}",
             ]
         )

@@ -46,7 +46,7 @@ def rounds(records: Sequence[Record], target: float | None) -> str:
         return ""
     if not reached:
         return f"> {min(record.rounds for record in records)}"
-    mean = f"{statistics.mean(reached):.1f}"
+    mean = f"{statistics.mean(reached):.1f}" if len(reached) > 1 else str(reached[0])
     if len(reached) < len(records):
         return f"{mean} ({len(reached)} of {len(records)})"
     return f"{mean} ± {statistics.stdev(reached):.1f}" if len(reached) > 1 else mean

@@ -73,7 +73,7 @@ def test_the_first_round_at_the_target_counts_though_later_ones_fall_below() -> 
 def test_the_mean_counts_a_miss_as_never_and_the_table_says_how_many_missed() -> None:
     hit, slow, miss = record([0.1, 0.5]), record([0, 0, 0, 0.5]), record([0.1, 0.2, 0.3])
     assert rounds([hit, slow], 0.5) == "2.0 ± 1.4"
-    assert rounds([hit, miss], 0.5) == "1.0 (1 of 2)"
+    assert rounds([hit, miss], 0.5) == "1 (1 of 2)"
     assert rounds([miss], 0.5) == "> 2"
     assert mean_rounds([hit, slow], 0.5) == 2
     assert mean_rounds([hit, miss], 0.5) == float("inf")
