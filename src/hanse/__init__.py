@@ -36,17 +36,28 @@ if TYPE_CHECKING:
     )
     from hanse.decision import decision_table, strategies_for
     from hanse.experiment import Experiment
-    from hanse.layers import Normalized, Weighted
+    from hanse.layers import AdaptiveClip, ClientDP, Normalized, Weighted
     from hanse.models import Execution
     from hanse.runs import export, load, resume, run
     from hanse.selection import Full, Poisson, Stragglers, Uniform
     from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
-    from hanse.strategies import fedavg, feddyn, fednova, fedprox, fedsgd, mimelite, scaffold
+    from hanse.strategies import (
+        dp_fedavg,
+        fedavg,
+        feddyn,
+        fednova,
+        fedprox,
+        fedsgd,
+        mimelite,
+        scaffold,
+    )
     from hanse.strategy import Strategy
     from hanse.sweeps import sweep
     from hanse.training import Round, rounds
 
 __all__ = [
+    "AdaptiveClip",
+    "ClientDP",
     "ConfigError",
     "DataError",
     "DivergenceError",
@@ -74,6 +85,7 @@ __all__ = [
     "core",
     "data",
     "decision_table",
+    "dp_fedavg",
     "export",
     "fedavg",
     "feddyn",
@@ -121,12 +133,21 @@ _HOMES = {
     ),
     "decision": ("decision_table", "strategies_for"),
     "experiment": ("Experiment",),
-    "layers": ("Normalized", "Weighted"),
+    "layers": ("AdaptiveClip", "ClientDP", "Normalized", "Weighted"),
     "models": ("Execution",),
     "runs": ("export", "load", "resume", "run"),
     "selection": ("Full", "Poisson", "Stragglers", "Uniform"),
     "server": ("ServerAdagrad", "ServerAdam", "ServerSGD", "ServerYogi"),
-    "strategies": ("fedavg", "feddyn", "fednova", "fedprox", "fedsgd", "mimelite", "scaffold"),
+    "strategies": (
+        "dp_fedavg",
+        "fedavg",
+        "feddyn",
+        "fednova",
+        "fedprox",
+        "fedsgd",
+        "mimelite",
+        "scaffold",
+    ),
     "strategy": ("Strategy",),
     "sweeps": ("sweep",),
     "training": ("Round", "rounds"),

@@ -9,7 +9,6 @@ import torch
 
 from hanse.core.errors import StrategyError
 from hanse.core.types import Layer, Memory, Update, Vector, vector
-from hanse.layers.normalization import EFFECTIVE_STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +69,7 @@ def client_round(
     for number in range(len(strategy.local.passes)):
         work.walk(number, state, strategy.local.step)
     facts = work.facts()
-    if any(EFFECTIVE_STEPS in layer.averaged for layer in strategy.layers):  # nobody else asks
+    if any(layer.uses_steps for layer in strategy.layers):
         effective = strategy.local.effective_steps(broadcast, facts.steps)
         facts = facts._replace(effective_steps=effective)
     everyone = dataclasses.replace(client, facts=facts)

@@ -107,17 +107,16 @@ ROWS = (
         scale="either",
         non_iid="low",
         best_for="Regulatory compliance",
-        page="fedavg.md",
-        settings=(),
+        page="dp-fedavg.md",
+        settings=("strategy.name=dp_fedavg",),
         remembers="nothing",
         down="1",
         up="1",
         partial_participation="yes",
-        partial_work="biased",
+        partial_work="no",
         source="McMahan et al., ICLR 2018",
-        note="Whom the guarantee protects depends on the scale: an example of a silo, or a client "
-        "among thousands. A guarantee is a number (epsilon, delta), not a yes.",
-        released=False,
+        note="This release protects a client among thousands, not an example of a silo. A "
+        "guarantee is a number (epsilon, delta), not a yes, and a run does not state it yet.",
     ),
     Row(
         name="FedSGD + SecAgg",

@@ -28,7 +28,12 @@ from hanse.models.losses import IGNORED
 from hanse.round import Population
 from hanse.selection import Stragglers
 from hanse.settings import Setting, setting_named
-from hanse.soundness import check, check_stragglers, check_whole_gradients
+from hanse.soundness import (
+    check,
+    check_client_privacy,
+    check_stragglers,
+    check_whole_gradients,
+)
 from hanse.strategy import Partial, Strategy
 from hanse.tuning.on_card import Card, choose_on_card
 from hanse.tuning.on_processor import choose_execution, examples_for
@@ -195,6 +200,9 @@ def prepare(experiment: Experiment) -> Prepared:
     check_room(data.train, device)
     probe(task, *_sample(data, _SAMPLE))
     _check_labels(task, data)  # before trials, which would meet such a label
+    privacy = check_client_privacy(  # before trials, which would meet what is refused
+        experiment.strategy, task, data.train, participation, experiment.stragglers
+    )
     with placed(device):
         execution = _execution(experiment, task.on(device), data, expected, device)
         execution = _on_exact_batches(experiment, execution, task, data)
@@ -226,6 +234,7 @@ def prepare(experiment: Experiment) -> Prepared:
         },
         chosen=_chosen(experiment, setting),
         warnings=(
+            *privacy,
             *check(experiment.strategy, task, setting),
             *_about_empty(len(population.empty), clients),
         ),

@@ -18,7 +18,7 @@ import torch
 from hanse.core.device import CPU, placed
 from hanse.core.errors import StrategyError
 from hanse.core.rng import derive
-from hanse.core.types import Broadcast, RoundContext
+from hanse.core.types import Broadcast, RoundContext, Summed
 from hanse.engines import STRAGGLER, Dropped
 from hanse.memory import ClientMemory
 from hanse.selection import Selected
@@ -230,10 +230,11 @@ def _round(
         collected.pairwise_cosine,
         sum(value.nbytes for value in broadcast.extra.values()),
     )
-    if collected.aggregate is None:  # nobody came, or nobody's update could be used
+    total = _what_is_released(collected.aggregate, strategy, state.params, layout)
+    if total is None:  # nobody came, or nobody's update could be used
         return dataclasses.replace(state, round=number), result
 
-    total, layers = _server_halves(strategy, collected.aggregate, state.layers, context)
+    total, layers = _server_halves(strategy, total, state.layers, context)
     delta = _delta(total)
     shared = state.params[: layout.shared]
     shared, optimizer = strategy.server.step(shared, delta, state.optimizer, context)
@@ -270,6 +271,26 @@ def publish(state: FederationState, strategy: Strategy, context: RoundContext) -
     for layer, remembered in zip(strategy.onion, state.layers, strict=True):
         broadcast = layer.on_broadcast(broadcast, remembered)
     return broadcast
+
+
+def _what_is_released(
+    total: Aggregate | None, strategy: Strategy, params: Tensor, layout: ParameterLayout
+) -> Aggregate | None:
+    """The aggregate, or what stands for it where there is none: sums of nothing, or nothing."""
+    if not any(layer.unconditional for layer in strategy.onion):
+        return total
+    declared: dict[str, int] = {}
+    for layer in strategy.onion:
+        declared |= layer.sends(layout)
+    if total is None:
+        return {name: Summed(params.new_zeros(columns)) for name, columns in declared.items()}
+    if total.keys() != declared.keys():
+        raise StrategyError(
+            f"clients send {sorted(total)}, and the strategy's parts declare {sorted(declared)}",
+            why="a round without clients would release other vectors, which tells that it had none",
+            instead="a method sends(layout) of the part that sends them",
+        )
+    return total
 
 
 def _server_halves(

@@ -150,7 +150,7 @@ def test_tables_have_the_keys_that_are_understood_with_every_kind() -> None:
         "source", "feature_noise", "feature_rotations", "standardise",
     }  # fmt: skip
     assert {row[0] for row in PAGE["[model]"]} == {"name", "loss", "metrics", "local"}
-    assert {row[0] for row in PAGE["[strategy]"]} == {"name", "partial"}
+    assert {row[0] for row in PAGE["[strategy]"]} == {"name", "client_dp", "partial"}
 
 
 # Keys whose value cannot be guessed from the page.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hanse.data.batching import Steps
-from hanse.layers import Normalized, Weighted
+from hanse.layers import AdaptiveClip, ClientDP, Normalized, Weighted
 from hanse.local import (
     SGD,
     AdaptiveMu,
@@ -20,7 +20,7 @@ from hanse.local import (
     StepDecay,
 )
 from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
-from hanse.strategies import fedavg, feddyn, fednova, fedprox, fedsgd, mimelite, scaffold
+from hanse.strategies import dp_fedavg, fedavg, feddyn, fednova, fedprox, fedsgd, mimelite, scaffold
 from hanse.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -77,6 +77,17 @@ TABLE: dict[str, Strategy] = {
         lr=CosineDecay(0.1, rounds=10), alpha=0.5, momentum=0.5, weight_decay=0.01
     ),
     "feddyn-adam": feddyn(server=ServerAdam(0.05)),
+    "dp-fedavg": dp_fedavg(clip=0.3, noise_multiplier=0.5, local_epochs=2),
+    "dp-fedavg-adaptive": dp_fedavg(
+        clip=AdaptiveClip(0.2, count_noise=2.0), noise_multiplier=0.7, server=ServerAdam(0.05)
+    ),
+    "dp-fedavg-per-layer-prox": dp_fedavg(clip=0.3, clipping="per-layer", mu=0.5, momentum=0.5),
+    "dp-fedsgd": fedsgd(lr=0.5).replace(layers=(ClientDP(0.3),)),
+    "dp-scaffold": scaffold().replace(layers=(ClientDP(0.3, side_scale=0.1),)),
+    "dp-fednova-yogi": fednova(server=ServerYogi(0.05)).replace(
+        layers=(Normalized(4.0), ClientDP(0.3))
+    ),
+    "dp-mimelite": mimelite().replace(layers=(ClientDP(0.3),)),
     "mimelite": mimelite(local_epochs=2),
     "mimelite-adam": mimelite(lr=0.02, beta2=0.9, tau=0.1, weight_decay=0.01),
     "mimelite-chunks": Strategy(

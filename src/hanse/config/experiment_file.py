@@ -30,6 +30,7 @@ from hanse.config.binding import (
 from hanse.core.errors import ConfigError, did_you_mean
 from hanse.data import Federation
 from hanse.experiment import Experiment, build_model
+from hanse.layers import ClientDP, Weighted
 from hanse.models import Task
 from hanse.strategy import Partial, Strategy
 
@@ -80,7 +81,7 @@ LOCALS: Mapping[str, Component] = {"batch-norm": models.batch_norm}
 PARTS: Mapping[str, tuple[str, Mapping[str, Component], tuple[str, ...]]] = {
     "data": ("source", SOURCES, ("feature_noise", "feature_rotations", "standardise")),
     "model": ("name", MODELS, ("loss", "metrics", "local")),
-    "strategy": ("name", STRATEGIES, ("partial",)),
+    "strategy": ("name", STRATEGIES, ("client_dp", "partial")),
 }
 """For each section the key that names its component, the components, and what goes with any."""
 _SECTIONS = ("name", "data", "model", "strategy", "run")
@@ -343,7 +344,7 @@ def _local(name: str, base: Path) -> Component:
 
 def _strategy(table: Mapping[str, Any], base: Path) -> Strategy:
     name, rest = _named(table, "strategy", "name")
-    partial = rest.pop("partial", None)
+    partial, private = rest.pop("partial", None), rest.pop("client_dp", None)
     strategy = call(named(name, STRATEGIES, "strategy.name", base), rest, "strategy", base)
     if not isinstance(strategy, Strategy):
         raise ConfigError(
@@ -351,9 +352,24 @@ def _strategy(table: Mapping[str, Any], base: Path) -> Strategy:
             why="a run needs a hanse.Strategy",
             instead="return Strategy(local=…), or fedavg(…).then(…)",
         )
+    if private is not None:
+        layer = convert(private, ClientDP, "strategy.client_dp", base)
+        strategy = _private(strategy, layer, rest.get("weighting"))
     if partial is None:
         return strategy
     return strategy.replace(partial=convert(partial, Partial, "strategy.partial", base))
+
+
+def _private(strategy: Strategy, layer: ClientDP, weighting: object) -> Strategy:
+    """The strategy with a `ClientDP` in the place of its weights."""
+    if weighting not in (None, "uniform"):
+        raise ConfigError(
+            f"strategy.weighting = {weighting!r} with strategy.client_dp",
+            why="with differential privacy of clients every client counts the same",
+            instead='weighting = "uniform", or no such line',
+        )
+    kept = (part for part in strategy.layers if not isinstance(part, Weighted))
+    return strategy.replace(layers=(*kept, layer))
 
 
 def _run_options(

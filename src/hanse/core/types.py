@@ -199,6 +199,23 @@ class Layer(Protocol):
         """The vectors it sends of which its server half needs the mean: `Weighted` makes it."""
         return ()
 
+    @property
+    def uses_steps(self) -> bool:
+        """Its client half reads `client.facts.effective_steps`, which are computed for it."""
+        return False
+
+    @property
+    def unconditional(self) -> bool:
+        """Server halves run although nobody's update could be used, on sums that are zero.
+
+        The vectors are those that the strategy's parts declare in `sends`, and no other.
+        """
+        return False
+
+    def sends(self, layout: ParameterLayout) -> Mapping[str, int]:
+        """The vectors it adds to what a client sends, each with its number of columns."""
+        return {}
+
     def init_client(self, broadcast: Broadcast) -> Memory:
         """A client's memory before its first round, without the leading K."""
         return {}
@@ -238,6 +255,10 @@ class LocalTraining(Layer, Protocol):
     The state is a mapping of tensors `[K, ...]`; the engine hands `step` the first rows of each,
     those whose clients still have steps to take.
     """
+
+    def sends(self, layout: ParameterLayout) -> Mapping[str, int]:
+        """What `finish` sends, each vector with its number of columns."""
+        return {"delta": layout.shared}
 
     @property
     def passes(self) -> tuple[Any, ...]:

@@ -1,6 +1,7 @@
 """Layers around local training: each has a client half and a server half."""
 
+from hanse.layers.client_dp import AdaptiveClip, ClientDP
 from hanse.layers.normalization import Normalized
 from hanse.layers.weighting import AVERAGED, Weighted
 
-__all__ = ["AVERAGED", "Normalized", "Weighted"]
+__all__ = ["AVERAGED", "AdaptiveClip", "ClientDP", "Normalized", "Weighted"]

@@ -9,8 +9,12 @@ import torch
 
 from hanse.core.errors import StrategyError
 from hanse.core.types import Layer, Summed, vector
+from hanse.local.schedules import check_rate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hanse.core.layout import ParameterLayout
     from hanse.core.types import (
         Aggregate,
         Broadcast,
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
         Update,
     )
 
-EFFECTIVE_STEPS = "effective_steps"
+STEPS = "effective_steps"
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,32 @@ class Normalized(Layer):
 
     Source: Wang et al., "Tackling the objective inconsistency problem in heterogeneous federated
     optimization", NeurIPS 2020, equation 12, with `tau_eff` the mean of `||a_k||_1`.
+
+    Attributes:
+        steps: a public number in the place of the mean of steps, as equation 12 leaves it open;
+            clients then send no number of theirs. `None`: their mean.
     """
+
+    steps: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number of steps."""
+        if self.steps is not None:
+            check_rate(self.steps, "Normalized(steps=…)")
+
+    @property
+    def uses_steps(self) -> bool:
+        """An update is divided by them."""
+        return True
 
     @property
     def averaged(self) -> tuple[str, ...]:
         """The numbers of steps, with the updates' weights."""
-        return ("delta", EFFECTIVE_STEPS)
+        return ("delta", STEPS) if self.steps is None else ("delta",)
+
+    def sends(self, layout: ParameterLayout) -> Mapping[str, int]:
+        """The number of steps, unless a public one is used."""
+        return {STEPS: 1} if self.steps is None else {}
 
     def on_client(
         self, update: Update, broadcast: Broadcast, memory: Memory, client: ClientContext
@@ -60,13 +84,16 @@ class Normalized(Layer):
             )
         inverse = torch.where(steps > 0, 1 / steps, torch.zeros_like(steps))
         delta = update["delta"].scaled(inverse)
-        return {**update, "delta": delta, EFFECTIVE_STEPS: vector(steps.unsqueeze(1))}, memory
+        if self.steps is not None:
+            return {**update, "delta": delta}, memory
+        return {**update, "delta": delta, STEPS: vector(steps.unsqueeze(1))}, memory
 
     def on_server(
         self, total: Aggregate, state: State, round_: RoundContext
     ) -> tuple[Aggregate, State]:
-        """Multiply the mean direction by the mean number of steps."""
-        rest = {name: summed for name, summed in total.items() if name != EFFECTIVE_STEPS}
-        steps, delta = total[EFFECTIVE_STEPS].lifted().values, rest["delta"]
+        """Multiply the mean direction by the mean number of steps, or the public one."""
+        rest = {name: summed for name, summed in total.items() if name != STEPS}
+        steps = self.steps if self.steps is not None else total[STEPS].lifted().values
+        delta = rest["delta"]
         rest["delta"] = Summed(delta.values * steps, delta.space)
         return rest, state

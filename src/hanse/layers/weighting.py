@@ -11,6 +11,9 @@ from hanse.core.errors import StrategyError
 from hanse.core.types import Layer, Summed, vector
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hanse.core.layout import ParameterLayout
     from hanse.core.types import (
         Aggregate,
         Broadcast,
@@ -49,6 +52,10 @@ class Weighted(Layer):
                 why="there is no such weight",
                 instead="'examples' (every example counts the same) or 'uniform' (every client)",
             )
+
+    def sends(self, layout: ParameterLayout) -> Mapping[str, int]:
+        """The weight."""
+        return {WEIGHT: 1}
 
     def on_client(
         self, update: Update, broadcast: Broadcast, memory: Memory, client: ClientContext

@@ -69,6 +69,10 @@ class DynamicSGD(LocalTraining):
         """The mean update, to make the sum of."""
         return ("delta",) if self.alpha else ()
 
+    def sends(self, layout: ParameterLayout) -> Mapping[str, int]:
+        """The update, and a one."""
+        return {"delta": layout.shared, **({"heard": 1} if self.alpha else {})}
+
     def init_client(self, broadcast: Broadcast) -> Memory:
         """`g_k` = 0 over the shared columns."""
         shared = broadcast.round.layout.shared

@@ -85,6 +85,10 @@ class MimeSGD(LocalTraining):
         """The gradients, with the updates' weights."""
         return ("delta", "gradient")
 
+    def sends(self, layout: ParameterLayout) -> Mapping[str, int]:
+        """The update and the gradient."""
+        return {"delta": layout.shared, "gradient": layout.shared}
+
     def init_server(self, layout: ParameterLayout, dtype: torch.dtype) -> State:
         """The moments."""
         state = {"first": torch.zeros(layout.shared, dtype=dtype)}

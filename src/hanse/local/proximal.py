@@ -65,6 +65,10 @@ class ProximalSGD(LocalTraining):
         """The loss that an adaptive mu follows."""
         return (LOSS,) if isinstance(self.mu, AdaptiveMu) else ()
 
+    def sends(self, layout: ParameterLayout) -> Mapping[str, int]:
+        """The update, and the loss if mu follows it."""
+        return {"delta": layout.shared, **({LOSS: 1} if isinstance(self.mu, AdaptiveMu) else {})}
+
     def init_server(self, layout: ParameterLayout, dtype: torch.dtype) -> State:
         """An adaptive mu, and what it goes by."""
         return self.mu.init() if isinstance(self.mu, AdaptiveMu) else {}

@@ -71,6 +71,10 @@ class ScaffoldSGD(LocalTraining):
         extra = (FullGradient(self.gradient_chunk),) if self.option == 1 else ()
         return (self.work, *extra)
 
+    def sends(self, layout: ParameterLayout) -> Mapping[str, int]:
+        """The update and the change of the control."""
+        return {"delta": layout.shared, "control": layout.shared}
+
     def init_client(self, broadcast: Broadcast) -> Memory:
         """`c_k` = 0 over the shared columns."""
         shared = broadcast.round.layout.shared

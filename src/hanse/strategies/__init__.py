@@ -1,5 +1,6 @@
 """Named strategies: each a short file that puts parts together."""
 
+from hanse.strategies.dp_fedavg import dp_fedavg
 from hanse.strategies.fedavg import fedavg
 from hanse.strategies.feddyn import feddyn
 from hanse.strategies.fednova import fednova
@@ -8,4 +9,13 @@ from hanse.strategies.fedsgd import fedsgd
 from hanse.strategies.mimelite import mimelite
 from hanse.strategies.scaffold import scaffold
 
-__all__ = ["fedavg", "feddyn", "fednova", "fedprox", "fedsgd", "mimelite", "scaffold"]
+__all__ = [
+    "dp_fedavg",
+    "fedavg",
+    "feddyn",
+    "fednova",
+    "fedprox",
+    "fedsgd",
+    "mimelite",
+    "scaffold",
+]

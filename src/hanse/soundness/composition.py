@@ -1,4 +1,4 @@
-"""What does not compose soundly is refused before the run, by name, with the remedy."""
+"""Parts that need something of each other: means, effective steps, whole gradients."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from hanse.core.errors import ConfigError, StrategyError
 from hanse.core.types import RoundContext
 from hanse.data.batching import FullGradient
-from hanse.layers import Normalized, Weighted
+from hanse.layers import AVERAGED, ClientDP, Normalized, Weighted
 from hanse.local import DynamicSGD, FullGradientStep, MimeSGD
 from hanse.memory import initial_memory
 from hanse.round import initial_state, publish
 
 if TYPE_CHECKING:
-    from hanse.core.types import Broadcast
+    from hanse.core.types import Broadcast, Layer
     from hanse.data import ClientData
     from hanse.models import Task
     from hanse.selection import Stragglers
@@ -141,8 +141,7 @@ def _refuse_sums_for_means(strategy: Strategy) -> None:
     onion = strategy.onion
     for place, part in enumerate(onion):
         needed = set(part.averaged)
-        behind = [layer for layer in onion[place + 1 :] if isinstance(layer, Weighted)]
-        if needed and not any(needed <= set(layer.vectors) for layer in behind):
+        if needed and not any(needed <= _means(layer) for layer in onion[place + 1 :]):
             name, words = type(part).__name__, " and ".join(map(repr, sorted(needed)))
             by = "uniform" if isinstance(strategy.local, DynamicSGD) else "examples"
             order = f'({name}(), Weighted("{by}"))' if place else f'(Weighted("{by}"),)'
@@ -151,6 +150,13 @@ def _refuse_sums_for_means(strategy: Strategy) -> None:
                 why="its server half needs the mean over clients, and would be given a sum",
                 instead=f"layers={order}, and `vectors` left as they are",
             )
+
+
+def _means(layer: Layer) -> set[str]:
+    """The vectors of which a layer makes means."""
+    if isinstance(layer, ClientDP):
+        return set(AVERAGED)
+    return set(layer.vectors) if isinstance(layer, Weighted) else set()
 
 
 def _refuse_weighted_dynamics(strategy: Strategy) -> None:
