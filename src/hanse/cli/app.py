@@ -193,6 +193,61 @@ def inspect(file: Path, overrides: tuple[str, ...], out: Path | None) -> None:
     inspect_data(file, list(overrides), out)
 
 
+_SAMPLING = click.Choice(["poisson", "none", "without-replacement"])
+
+
+@app.group()
+def privacy() -> None:
+    """Plan a privacy budget before anything is trained."""
+
+
+@privacy.command()
+@click.option("--epsilon", type=float, required=True, help="The most that may be spent.")
+@click.option("--delta", type=float, required=True, help="Well below 1 / clients.")
+@click.option("--rounds", type=click.IntRange(1), required=True, help="How many rounds.")
+@click.option("--rate", type=float, required=True, help="The part of the clients in a round.")
+@click.option("--sampling", type=_SAMPLING, default="poisson", help="How cohorts are drawn.")
+@click.option("--clients", type=click.IntRange(1), help="How many clients there are.")
+def calibrate(
+    epsilon: float, delta: float, rounds: int, rate: float, sampling: str, clients: int | None
+) -> None:
+    """Find the noise multiplier for a guarantee, by every accountant that is installed."""
+    from hanse.cli.accounting import calibrate as find
+
+    find(epsilon, delta, rounds, rate, sampling, clients)  # type: ignore[arg-type] # a choice
+
+
+@privacy.command()
+@click.option("--noise-multiplier", type=float, required=True, help="Noise per sensitivity.")
+@click.option("--delta", type=float, required=True, help="Well below 1 / clients.")
+@click.option("--rounds", type=click.IntRange(1), required=True, help="How many rounds.")
+@click.option("--rate", type=float, required=True, help="The part of the clients in a round.")
+@click.option("--sampling", type=_SAMPLING, default="poisson", help="How cohorts are drawn.")
+@click.option("--epsilon", type=float, help="Also say for how many rounds this budget lasts.")
+@click.option("--clients", type=click.IntRange(1), help="How many clients there are.")
+@click.option("--parameters", type=click.IntRange(1), help="Also say how long the noise is.")
+@click.option("--clip", type=float, default=1.0, help="The clip norm (default: 1).")
+@click.option("--out", type=_FILE, help="Also draw it here, an HTML or an SVG file.")
+def plan(
+    noise_multiplier: float,
+    delta: float,
+    rounds: int,
+    rate: float,
+    sampling: str,
+    *,
+    epsilon: float | None,
+    clients: int | None,
+    parameters: int | None,
+    clip: float,
+    out: Path | None,
+) -> None:
+    """Show epsilon over rounds, rounds left in a budget, and how many clients hide the noise."""
+    from hanse.cli.accounting import plan as show
+
+    cell = (noise_multiplier, delta, rounds, rate, sampling)
+    show(*cell, budget=epsilon, clients=clients, parameters=parameters, clip=clip, out=out)  # type: ignore[arg-type] # a choice
+
+
 def main() -> None:
     """Run a command; an error of Hanse's own is a message, not a traceback."""
     try:

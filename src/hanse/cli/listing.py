@@ -28,6 +28,7 @@ _OPTIONAL = {
     "pyarrow": ("tabular", "Parquet and CSV files"),
     "pillow": ("images", "images"),
     "datasets": ("huggingface", "Hugging Face's data sets"),
+    "dp-accounting": ("privacy", "privacy accounting"),
 }
 _COLUMNS = 20  # of labels, side by side
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from hanse.core.errors import ConfigError
+from hanse.core.errors import ConfigError, did_you_mean
 
 Adjacency = Literal["add-remove", "replace"]
 """Neighbouring federations differ by a client that one of them lacks, or that has other data in the
@@ -54,11 +54,31 @@ class GaussianEvent:
                 why="the rate is the probability that a client takes part, and 1 without sampling",
                 instead="a rate above 0 and at most 1",
             )
-        if self.count < 1:
+        for value, kind in ((self.sampling, Sampling), (self.adjacency, Adjacency)):
+            if value not in get_args(kind):
+                raise ConfigError(
+                    f"{value!r} as sampling or adjacency",
+                    why="no proof is known for it by this name",
+                    instead=did_you_mean(str(value), get_args(kind)),
+                )
+        if self.sampling == "without-replacement":
+            self._check_cohort()
+        if not isinstance(self.count, int) or self.count < 1:
             raise ConfigError(
                 f"an event that happened {self.count} times",
                 why="what did not happen is not accounted for",
                 instead="a whole number of at least 1",
+            )
+
+    def _check_cohort(self) -> None:
+        """Without replacement, cohorts have a size."""
+        cohort = self.rate * self.population
+        if self.population < 1 or round(cohort) < 1 or abs(cohort - round(cohort)) > 1e-6 * cohort:
+            raise ConfigError(
+                f"cohorts of {self.rate!r} times {self.population} clients, without replacement",
+                why="a cohort has a whole number of clients, at least one",
+                instead="rate=cohort / population and population=…, "
+                "such as rate=100 / 10_000, population=10_000",
             )
 
 
