@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from hanse import aggregation, core, data, layers, local, models, report, selection, server
     from hanse.comparison import compare
     from hanse.core.errors import (
+        BudgetError,
         ConfigError,
         DataError,
         DivergenceError,
         HanseError,
+        LedgerError,
         ModelError,
         RunError,
         StrategyError,
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdaptiveClip",
+    "BudgetError",
     "ClientDP",
     "ConfigError",
     "DataError",
@@ -65,6 +68,7 @@ __all__ = [
     "Experiment",
     "Full",
     "HanseError",
+    "LedgerError",
     "ModelError",
     "Normalized",
     "Poisson",
@@ -122,10 +126,12 @@ _PACKAGES = (
 _HOMES = {
     "comparison": ("compare",),
     "core.errors": (
+        "BudgetError",
         "ConfigError",
         "DataError",
         "DivergenceError",
         "HanseError",
+        "LedgerError",
         "ModelError",
         "RunError",
         "StrategyError",

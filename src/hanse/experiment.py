@@ -7,6 +7,7 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -34,6 +35,7 @@ from hanse.soundness import (
     check_stragglers,
     check_whole_gradients,
 )
+from hanse.spending import Spending, spending
 from hanse.strategy import Partial, Strategy
 from hanse.tuning.on_card import Card, choose_on_card
 from hanse.tuning.on_processor import choose_execution, examples_for
@@ -76,6 +78,8 @@ class Experiment:
         workers: how many processes train clients; 1: this one. The bits do not depend on it.
         device: where it is computed: `"cpu"`, or a graphics card: `"cuda"`, `"cuda:1"`.
         stragglers: who does only a part of its work in time; `None`: nobody.
+        ledger: the file of a `hanse.privacy.ledger.Ledger`, which every round is charged to before
+            it begins; `None`: no budget is kept.
     """
 
     strategy: Strategy
@@ -96,6 +100,7 @@ class Experiment:
     workers: int = 1
     device: str = "cpu"
     stragglers: Stragglers | None = None
+    ledger: str | Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, before anything is loaded or written.
@@ -127,6 +132,7 @@ class Experiment:
                     why="it is a number of rounds or clients",
                     instead=f"a whole number of at least 1, such as {name} = 10",
                 )
+        _check_ledger(self.ledger)
         check_workers(self.workers)
         device_named(self.device, self.workers)
         if (
@@ -156,6 +162,7 @@ class Prepared:
         evaluated: for each split that exists, the ids of the clients that are evaluated.
         chosen: what the setting decided, in words.
         warnings: what the user should know, in words.
+        charged: what a round costs, and the ledger that it is charged to, if there is one.
     """
 
     experiment: Experiment
@@ -168,6 +175,7 @@ class Prepared:
     evaluated: Mapping[str, NDArray[np.int64]]
     chosen: tuple[str, ...]
     warnings: tuple[str, ...]
+    charged: Spending | None
 
 
 def prepare(experiment: Experiment) -> Prepared:
@@ -178,6 +186,7 @@ def prepare(experiment: Experiment) -> Prepared:
         StrategyError: the strategy does not fit the model.
         ConfigError: a cohort larger than the population.
         DataError: a client without examples.
+        LedgerError: there is no such ledger, or it is damaged.
     """
     if not isinstance(experiment, Experiment):
         raise ConfigError(
@@ -201,8 +210,14 @@ def prepare(experiment: Experiment) -> Prepared:
     probe(task, *_sample(data, _SAMPLE))
     _check_labels(task, data)  # before trials, which would meet such a label
     privacy = check_client_privacy(  # before trials, which would meet what is refused
-        experiment.strategy, task, data.train, participation, experiment.stragglers
+        experiment.strategy,
+        task,
+        data.train,
+        participation,
+        experiment.stragglers,
+        experiment.ledger,
     )
+    charged = spending(experiment.ledger, experiment.strategy, participation, clients)
     with placed(device):
         execution = _execution(experiment, task.on(device), data, expected, device)
         execution = _on_exact_batches(experiment, execution, task, data)
@@ -238,6 +253,7 @@ def prepare(experiment: Experiment) -> Prepared:
             *check(experiment.strategy, task, setting),
             *_about_empty(len(population.empty), clients),
         ),
+        charged=charged,
     )
 
 
@@ -247,6 +263,15 @@ def _kind(name: str, value: object, kind: type, example: str) -> None:
             f"{name} is of type {type(value).__name__}: {value!r:.80}",
             why=f"an experiment needs a {kind.__name__} there",
             instead=f"{name}={example}",
+        )
+
+
+def _check_ledger(ledger: object) -> None:
+    if ledger is not None and not isinstance(ledger, str | Path):
+        raise ConfigError(
+            f"ledger is of type {type(ledger).__name__}: {ledger!r:.80}",
+            why="a run opens and verifies it by itself",
+            instead='the path of its file: ledger="people.ledger"',
         )
 
 

@@ -192,7 +192,7 @@ def _carry_on(prepared: Prepared, run: RunDirectory) -> Generator[Round, None, N
         good = None if state is None or int(state.exploded) else state
         if state is None or state.round < last:
             run.remove(_MODEL, "baselines.json")  # of fewer rounds: it would pass for the new one
-        going = rounds(prepared, start=state)
+        going = rounds(prepared, start=state, run=str(run.path))
         try:
             for done in going:
                 seconds += done.seconds

@@ -91,29 +91,35 @@ class Round:
 
 
 def rounds(
-    experiment: Experiment | Prepared, start: FederationState | None = None
+    experiment: Experiment | Prepared,
+    start: FederationState | None = None,
+    *,
+    run: str | None = None,
 ) -> Generator[Round, None, None]:
     """Run an experiment round by round.
 
     Args:
         experiment: what to run.
         start: the state to go on from; `None`: from the beginning, yielding round 0 first.
+        run: what the privacy ledger calls this run, if there is one; `None`: the experiment's name.
 
     Worker processes, if the experiment has any, end with the iterator.
 
     Raises:
         DivergenceError: the training loss exploded, or no client's update was finite.
         WorkerError: some clients end every process that trains them.
+        BudgetError: the next round would cost more than is left in the ledger. What was yielded
+            before is paid for.
         HanseError: the experiment cannot be prepared.
     """
     prepared = experiment if isinstance(experiment, Prepared) else prepare(experiment)
     try:
-        yield from _rounds(prepared, start)
+        yield from _rounds(prepared, start, run)
     finally:  # also where the caller stops listening
         prepared.engine.close()
 
 
-def _rounds(prepared: Prepared, state: FederationState | None) -> Iterator[Round]:
+def _rounds(prepared: Prepared, state: FederationState | None, run: str | None) -> Iterator[Round]:
     experiment = prepared.experiment
     if state is not None:
         state = state.on(prepared.device)
@@ -126,6 +132,8 @@ def _rounds(prepared: Prepared, state: FederationState | None) -> Iterator[Round
         yield Round(state, None, evaluations, time.perf_counter() - began, prepared)
     while state.round < experiment.rounds:
         began = time.perf_counter()
+        if prepared.charged is not None:
+            prepared.charged.charge(run or experiment.name, state.round + 1)
         with one_thread():
             state, result = run_round(
                 state, prepared.engine, prepared.population, prepared.task.layout

@@ -7,6 +7,7 @@ import shutil
 import sys
 import textwrap
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -198,7 +199,7 @@ _SAMPLING = click.Choice(["poisson", "none", "without-replacement"])
 
 @app.group()
 def privacy() -> None:
-    """Plan a privacy budget before anything is trained."""
+    """Differential privacy: what it costs, and what has been spent."""
 
 
 @privacy.command()
@@ -246,6 +247,66 @@ def plan(
 
     cell = (noise_multiplier, delta, rounds, rate, sampling)
     show(*cell, budget=epsilon, clients=clients, parameters=parameters, clip=clip, out=out)  # type: ignore[arg-type] # a choice
+
+
+@privacy.group()
+def ledger() -> None:
+    """What has been spent on a data set, by all runs together."""
+
+
+@ledger.command(name="create")
+@click.argument("path", type=_FILE)
+@click.option("--dataset", required=True, metavar="NAME", help="Whose budget it is.")
+@click.option("--epsilon", required=True, type=float, help="The most that may be spent.")
+@click.option("--delta", required=True, type=float, help="Well below 1 / clients.")
+@click.option("--accountant", type=click.Choice(["pld", "rdp"]), default="pld", help="Who counts.")
+def create_ledger(
+    path: Path, dataset: str, epsilon: float, delta: float, accountant: Literal["pld", "rdp"]
+) -> None:
+    """Begin the ledger of a data set."""
+    from hanse.cli.ledger import create
+
+    create(path, dataset, epsilon, delta, accountant)
+
+
+@ledger.command(name="show")
+@click.argument("path", type=_FILE)
+def show_ledger(path: Path) -> None:
+    """Show what was charged, and what is left."""
+    from hanse.cli.ledger import show
+
+    show(path)
+
+
+@ledger.command(name="verify")
+@click.argument("path", type=_FILE)
+@click.option("--receipt", type=_FILE, help="An earlier export (.json), to find a rollback.")
+def verify_ledger(path: Path, receipt: Path | None) -> None:
+    """Check that a ledger is whole, and was not rolled back."""
+    from hanse.cli.ledger import verify
+
+    verify(path, receipt)
+
+
+@ledger.command(name="export")
+@click.argument("path", type=_FILE)
+@click.argument("out", type=_FILE)
+def export_ledger(path: Path, out: Path) -> None:
+    """Write a ledger to OUT: .json with a receipt, or .csv."""
+    from hanse.cli.ledger import export
+
+    export(path, out)
+
+
+@ledger.command(name="raise")
+@click.argument("path", type=_FILE)
+@click.option("--epsilon", required=True, type=float, help="All that may be spent from now on.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is recorded.")
+def raise_ledger(path: Path, epsilon: float, reason: str) -> None:
+    """Raise the budget, on the record."""
+    from hanse.cli.ledger import raise_budget
+
+    raise_budget(path, epsilon, reason)
 
 
 def main() -> None:

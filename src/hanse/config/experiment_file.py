@@ -385,10 +385,11 @@ def _run_options(
     workers: int = 1,
     device: str = "cpu",
     stragglers: Stragglers | None = None,
+    ledger: Path | None = None,
 ) -> None:
     """The keys of `[run]`, with their types and defaults; only its signature is used."""
     del rounds, seed, setting, participation, evaluate_every, evaluation_clients
-    del execution, checkpoint_every, workers, device, stragglers
+    del execution, checkpoint_every, workers, device, stragglers, ledger
 
 
 def _named(table: Mapping[str, Any], section: str, key: str) -> tuple[str, dict[str, Any]]:

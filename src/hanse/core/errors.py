@@ -8,6 +8,8 @@ HanseError
 ├── StrategyError    the parts of a strategy do not fit together
 ├── WorkerError      a worker process ends whenever it tries to do its work
 ├── RunError         a run directory, a checkpoint or a resumption cannot be trusted
+├── BudgetError      a release would cost more privacy than a data set has left
+├── LedgerError      a privacy ledger cannot be read, written or trusted
 └── DivergenceError  training left the region where its numbers mean anything
 ```
 """
@@ -64,6 +66,14 @@ class WorkerError(HanseError):
 
 class RunError(HanseError):
     """A run directory, a checkpoint or a resumption cannot be trusted."""
+
+
+class BudgetError(HanseError):
+    """A release would cost more privacy than a data set has left."""
+
+
+class LedgerError(HanseError):
+    """A privacy ledger cannot be read, written or trusted."""
 
 
 class DivergenceError(HanseError):

@@ -10,6 +10,8 @@ from hanse.layers import ClientDP, Weighted
 from hanse.selection import Uniform
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hanse.data import ClientData
     from hanse.models import Task
     from hanse.selection import Participation, Stragglers
@@ -28,6 +30,7 @@ def check_client_privacy(
     clients: ClientData,
     participation: Participation,
     stragglers: Stragglers | None,
+    ledger: str | Path | None = None,
 ) -> tuple[str, ...]:
     """Refuse what breaks the promise of a `ClientDP`; return what must be known about the rest.
 
@@ -37,6 +40,7 @@ def check_client_privacy(
         clients: who trains.
         participation: who takes part in a round.
         stragglers: who is late.
+        ledger: what rounds are charged to.
 
     Raises:
         StrategyError: the combination is refused.
@@ -58,7 +62,7 @@ def check_client_privacy(
     layer.multipliers(participation.expected(population))
     if layer.noise_multiplier:
         layer.event(participation, population)
-    return tuple(_warnings(layer, clients, participation))
+    return tuple(_warnings(layer, clients, participation, ledger))
 
 
 def _refuse_places(strategy: Strategy, count: int) -> None:
@@ -116,7 +120,9 @@ def _refuse_aggregation(strategy: Strategy) -> None:
         )
 
 
-def _warnings(layer: ClientDP, clients: ClientData, participation: Participation) -> list[str]:
+def _warnings(
+    layer: ClientDP, clients: ClientData, participation: Participation, ledger: str | Path | None
+) -> list[str]:
     said = []
     if not layer.noise_multiplier:
         said.append(
@@ -125,7 +131,9 @@ def _warnings(layer: ClientDP, clients: ClientData, participation: Participation
     else:
         said.append(
             "ClientDP: nothing has been charged. This run keeps no account of what its rounds "
-            "spend, so it states no epsilon (docs/privacy.md says how to compute one)"
+            "spend, so it states no epsilon; a ledger does (docs/privacy-ledger.md)"
+            if ledger is None
+            else f"every round is charged to {ledger} before it begins"
         )
         if layer.noise == "seeded":
             said.append(
