@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pytest
 from tests.bad_input import test_bad_input as base
 from tests.bad_input.test_bad_input import Bad, filed, fine, fine_file, made
 from tests.engine.small import Chosen
-from tests.runs.small_runs import CLASSES, FEATURES
+from tests.runs.small_runs import CLASSES, FEATURES, people
 from torch import nn
 
 import hanse
@@ -30,6 +31,7 @@ from hanse import (
     scaffold,
 )
 from hanse.aggregation import Sum
+from hanse.data import Federation, partitioned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +61,20 @@ def normed() -> nn.Module:
     return nn.Sequential(nn.BatchNorm1d(FEATURES), nn.Linear(FEATURES, CLASSES))
 
 
+def with_one_empty() -> Federation:
+    x, y = people((6,))["person 0"]
+    parts = [np.arange(3), np.arange(3, 6), np.arange(0)]
+    return partitioned(x, y, parts, classes=["a", "b", "c"], may_be_empty=True)
+
+
 TABLE: dict[str, Bad] = {
+    "clients without examples": Bad(
+        StrategyError,
+        "1 clients without examples",
+        "min_size=1",
+        made(strategy=private(fedavg()), data=with_one_empty()),
+        fine(strategy=private(fedavg())),
+    ),
     "a clip norm of zero": Bad(
         StrategyError, "clip is 0", "0.5", lambda: dp_fedavg(clip=0), lambda: dp_fedavg(clip=0.5)
     ),

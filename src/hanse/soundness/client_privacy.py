@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hanse.core.errors import StrategyError
 from hanse.data import SharedClients
+from hanse.data.clients import without_examples
 from hanse.layers import ClientDP, Weighted
 from hanse.selection import Uniform
 
@@ -57,6 +58,13 @@ def check_client_privacy(
             why="who is late, and so whose partial work counts, depends on who else is in the "
             "cohort: one client more changes what others send, not its own update alone",
             instead="an experiment without stragglers",
+        )
+    if empty := len(without_examples(clients)):
+        raise StrategyError(
+            f"ClientDP with {empty} clients without examples",
+            why="they are left out of what sums are divided by, and that must not depend on "
+            "anybody's data",
+            instead="a federation without them (min_size=1)",
         )
     layer, population = layers[0], len(clients)
     layer.multipliers(participation.expected(population))
