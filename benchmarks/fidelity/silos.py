@@ -106,7 +106,7 @@ def _section(grid: Grid, records: Sequence[Record]) -> list[str]:
             [
                 TITLES[partition],
                 algorithm,
-                percent(values),
+                percent(values) + " (diverged)" * any(record.diverged for record in found),
                 f"{PUBLISHED[partition][algorithm.partition(',')[0]]:.2f}",
                 ", ".join(str(record.seed) for record in found),
                 f"{sum(record.minutes for record in found):.1f}" if found else "",
