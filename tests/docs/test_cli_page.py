@@ -159,6 +159,7 @@ EXAMPLES: Mapping[tuple[str, str], object] = {
     ("[run]", "evaluate_every"): 5,
     ("[run]", "evaluation_clients"): 5,
     ("[run]", "execution"): {"path": "module", "block": 1},
+    ("[run]", "ledger"): "people.ledger",
     ("[run]", "stragglers"): {"fraction": 0.5},
     ("Stragglers", "fraction"): 0.5,
     ("Participation uniform", "fraction"): 0.5,
