@@ -231,27 +231,24 @@ def test_without_gradients_in_a_fork_workers_are_refused(monkeypatch: pytest.Mon
 def test_an_interrupt_ends_the_workers() -> None:
     """Ctrl-C reaches every process of the terminal; only this one is to notice."""
     one = world(sizes=[20] * 60, participation=Full())
-    state, ended = here(one, fedavg(), MODULE), threading.Event()
-
-    def press() -> None:
-        time.sleep(0.02)
-        os.kill(PARENT, signal.SIGINT)
-        # Python forgets an interrupt that comes while it runs a finaliser; a user presses again.
-        while not ended.wait(5):
-            os.kill(PARENT, signal.SIGINT)
+    state = here(one, fedavg(), MODULE)
 
     def interrupt(number: int) -> None:
         if number == 3:
             for pid in pids():
                 os.kill(pid, signal.SIGINT)
-            threading.Thread(target=press, daemon=True).start()
+            threading.Timer(0.02, os.kill, (PARENT, signal.SIGINT)).start()
 
-    with forked(one, fedavg(), MODULE, 2) as engine:
-        with pytest.raises(KeyboardInterrupt):
-            run(engine, one, 1000, interrupt)
-        ended.set()
-        assert not pids()
-        assert run(engine, one) == state
+    # A shell that starts the tests in its background has them ignore interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with forked(one, fedavg(), MODULE, 2) as engine:
+            with pytest.raises(KeyboardInterrupt):
+                run(engine, one, 1000, interrupt)
+            assert not pids()
+            assert run(engine, one) == state
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 PROGRAM = """
