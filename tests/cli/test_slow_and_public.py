@@ -45,12 +45,14 @@ def test_stragglers_are_recorded_one_by_one_and_reported_together(
     assert "dropped: straggler" not in printed
     lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines][1:]
-    assert [(r["cohort"], r["accepted"], len(r["dropped"])) for r in records] == [(7, 3, 4)] * 4
+    late = [len(r["dropped"]) for r in records]
+    assert set(late) <= {3, 4}  # half of seven, rounded up or down at random
+    assert [(r["cohort"], r["accepted"]) for r in records] == [(7, 7 - n) for n in late]
     reasons = [d["reason"] for r in records for d in r["dropped"]]
     assert all(re.fullmatch(r"straggler: did \d\d % of its work in time", r) for r in reasons)
     assert len(set(reasons)) > 4
     report = page(tmp_path / "run")
-    assert "16 updates were not accepted" in report
+    assert f"{sum(late)} updates were not accepted" in report
     assert re.search(r"subject \d , rounds [\d, and]+: straggler", report)
     about = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert about["stragglers"] == "Stragglers(fraction=0.5, least=0.1)"
