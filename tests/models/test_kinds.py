@@ -370,6 +370,8 @@ def test_a_buffer_of_ones_own_is_averaged_as_batch_norms_are() -> None:
     assert largest_difference(alone, block) < 1e-12
 
 
+# PyTorch's own compiler imports what PyTorch has deprecated.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.slow
 def test_a_compiled_module_is_refused() -> None:
     with pytest.raises(ModelError, match="OptimizedModule"):
