@@ -34,6 +34,7 @@ from hanse.soundness import (
     check_client_privacy,
     check_stragglers,
     check_whole_gradients,
+    seed_of_rounds,
 )
 from hanse.spending import Spending, spending
 from hanse.strategy import Partial, Strategy
@@ -226,7 +227,7 @@ def prepare(experiment: Experiment) -> Prepared:
         clients=clients,
         participation=participation,
         setting=setting.name,
-        seed=experiment.seed,
+        seed=seed_of_rounds(experiment.strategy, experiment.seed),
         rounds=experiment.rounds,
         empty=without_examples(data.train),
         stragglers=experiment.stragglers,

@@ -133,7 +133,7 @@ class Population:
         clients: how many there are.
         participation: chooses from them.
         setting: the setting's name.
-        seed: of the run.
+        seed: of the run's rounds; a secret where cohorts must be one.
         rounds: how many there will be; `None` if that is open.
         empty: ascending, the clients without examples. They are drawn like the others, have
             nothing to train on, and would send an update of weight 0: so they are not asked.

@@ -13,6 +13,7 @@ from tests.runs.small_runs import experiment, federation
 import hanse
 from hanse import BudgetError, ClientDP, ConfigError, Experiment, LedgerError, Poisson, RunError
 from hanse.core.types import Layer
+from hanse.experiment import prepare
 from hanse.privacy.accounting import epsilon
 from hanse.privacy.events import Budget, GaussianEvent
 from hanse.privacy.ledger import Ledger
@@ -115,7 +116,7 @@ def test_two_runs_spend_of_one_budget(ledger: Ledger) -> None:
 def test_a_round_that_is_computed_again_is_charged_again(ledger: Ledger, tmp_path: Path) -> None:
     model = charged(ledger, checkpoint_every=100, rounds=2)
     going = hanse.runs.carry_on(
-        prepared := hanse.experiment.prepare(model),
+        prepared := prepare(model),
         hanse.runs.start(prepared, tmp_path / "run"),
     )
     next(going), next(going)
@@ -129,6 +130,13 @@ def test_noise_from_the_system_differs_from_run_to_run(ledger: Ledger) -> None:
     ledger.raise_budget(100.0, "for a test")
     states = [list(rounds(charged(ledger, rounds=1)))[-1].state.params for _ in range(2)]
     assert not torch.equal(*states)
+
+
+def test_cohorts_that_are_charged_as_secret_cannot_be_drawn_from_the_seed(ledger: Ledger) -> None:
+    one, other = (prepare(charged(ledger)).population for _ in range(2))
+    known = prepare(experiment(data=federation(), strategy=private("seeded"))).population
+    assert len({one.seed, other.seed, known.seed}) == 3
+    assert known.seed == prepare(experiment(data=federation())).population.seed  # the run's own
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,12 @@
 """What does not compose soundly is refused before the run, by name, with the remedy."""
 
-from hanse.soundness.client_privacy import check_client_privacy
+from hanse.soundness.client_privacy import check_client_privacy, seed_of_rounds
 from hanse.soundness.composition import check, check_stragglers, check_whole_gradients
 
-__all__ = ["check", "check_client_privacy", "check_stragglers", "check_whole_gradients"]
+__all__ = [
+    "check",
+    "check_client_privacy",
+    "check_stragglers",
+    "check_whole_gradients",
+    "seed_of_rounds",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 from hanse.core.errors import StrategyError
@@ -71,6 +72,20 @@ def check_client_privacy(
     if layer.noise_multiplier:
         layer.event(participation, population)
     return tuple(_warnings(layer, clients, participation, ledger))
+
+
+def seed_of_rounds(strategy: Strategy, seed: int) -> int:
+    """What cohorts and batches are drawn from: the run's seed, or a secret.
+
+    Sampling protects only from those who do not know the cohorts, and a run's seed is written
+    down, and often 0. So where noise comes from the operating system, cohorts do, too.
+
+    Args:
+        strategy: which may have a `ClientDP`.
+        seed: the run's.
+    """
+    real = any(isinstance(x, ClientDP) and x.noise == "os" for x in strategy.layers)
+    return secrets.randbits(63) if real else seed
 
 
 def _refuse_places(strategy: Strategy, count: int) -> None:
@@ -152,7 +167,7 @@ def _warnings(
             said.append(
                 "ClientDP's noise comes from the operating system: the run cannot be repeated bit "
                 "for bit, and rounds that a resumed run computes again are released twice. Cohorts "
-                "are drawn from the seed: it must stay secret"
+                "and batches are drawn from a secret of this process, not from the run's seed"
             )
     said.append(
         "losses, norms, metrics and the per-client results of this run have no noise: no guarantee "
