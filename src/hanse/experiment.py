@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
 from hanse.core.device import CPU, device_named, placed
-from hanse.core.errors import ConfigError, ModelError, StrategyError
+from hanse.core.errors import ConfigError, ModelError
 from hanse.core.rng import derive
 from hanse.data import Federation, PackedClients, SharedClients, select_clients, to_dtype
 from hanse.data.batching import FullGradient
@@ -23,6 +21,14 @@ from hanse.data.clients import without_examples
 from hanse.data.packing import first_row, owner
 from hanse.engines.make import check_room, check_workers, make_engine
 from hanse.evaluation.per_client import evaluated_clients
+from hanse.experiment_checks import (
+    check_kind,
+    check_ledger,
+    check_local,
+    check_metrics,
+    check_participation,
+    check_parts,
+)
 from hanse.models import Execution, Task, cross_entropy, next_token
 from hanse.models.execution import check_execution, loss_couples, on_exact_batches, probe
 from hanse.models.losses import IGNORED
@@ -37,11 +43,14 @@ from hanse.soundness import (
     seed_of_rounds,
 )
 from hanse.spending import Spending, spending
-from hanse.strategy import Partial, Strategy
+from hanse.strategy import Strategy
 from hanse.tuning.on_card import Card, choose_on_card
 from hanse.tuning.on_processor import choose_execution, examples_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -109,19 +118,21 @@ class Experiment:
         Raises:
             ConfigError: a number out of its range, or a part of another kind.
         """
-        _kind("strategy", self.strategy, Strategy, "hanse.fedavg(lr=0.1)")
-        _kind("data", self.data, Federation, "hanse.data.watch(), or federation_from_arrays(…)")
-        _kind("name", self.name, str, '"first-try"')
-        _kind("setting", self.setting, str, '"cross-silo"')
+        check_kind("strategy", self.strategy, Strategy, "hanse.fedavg(lr=0.1)")
+        check_kind(
+            "data", self.data, Federation, "hanse.data.watch(), or federation_from_arrays(…)"
+        )
+        check_kind("name", self.name, str, '"first-try"')
+        check_kind("setting", self.setting, str, '"cross-silo"')
         setting_named(self.setting)
         if self.execution is not None:
-            _kind("execution", self.execution, Execution, 'Execution("module", 1)')
+            check_kind("execution", self.execution, Execution, 'Execution("module", 1)')
         if self.stragglers is not None:
-            _kind("stragglers", self.stragglers, Stragglers, "hanse.Stragglers(fraction=0.9)")
-        _check_parts(self.strategy)
-        _check_participation(self.participation)
-        _check_local(self.local)
-        _check_metrics(self.metrics)
+            check_kind("stragglers", self.stragglers, Stragglers, "hanse.Stragglers(fraction=0.9)")
+        check_parts(self.strategy)
+        check_participation(self.participation)
+        check_local(self.local)
+        check_metrics(self.metrics)
         for name in ("rounds", "checkpoint_every", "evaluate_every", "evaluation_clients"):
             value = getattr(self, name)
             optional = name.startswith("evaluat")
@@ -133,7 +144,7 @@ class Experiment:
                     why="it is a number of rounds or clients",
                     instead=f"a whole number of at least 1, such as {name} = 10",
                 )
-        _check_ledger(self.ledger)
+        check_ledger(self.ledger)
         check_workers(self.workers)
         device_named(self.device, self.workers)
         if (
@@ -256,114 +267,6 @@ def prepare(experiment: Experiment) -> Prepared:
         ),
         charged=charged,
     )
-
-
-def _kind(name: str, value: object, kind: type, example: str) -> None:
-    if not isinstance(value, kind):
-        raise ConfigError(
-            f"{name} is of type {type(value).__name__}: {value!r:.80}",
-            why=f"an experiment needs a {kind.__name__} there",
-            instead=f"{name}={example}",
-        )
-
-
-def _check_ledger(ledger: object) -> None:
-    if ledger is not None and not isinstance(ledger, str | Path):
-        raise ConfigError(
-            f"ledger is of type {type(ledger).__name__}: {ledger!r:.80}",
-            why="a run opens and verifies it by itself",
-            instead='the path of its file: ledger="people.ledger"',
-        )
-
-
-_PARTS = {
-    "local": (("passes", "start", "finish"), "a local training, such as LocalSGD(SGD(0.1))"),
-    "aggregation": (("contribution", "merge"), "an aggregation, such as Sum()"),
-    "server": (("init", "step"), "a server optimiser, such as ServerAdam(lr=0.01)"),
-}
-
-
-def _check_parts(strategy: Strategy) -> None:
-    if strategy.partial not in get_args(Partial):
-        raise StrategyError(
-            f"a strategy with partial={strategy.partial!r}",
-            why="it says what becomes of the work that stragglers have done",
-            instead='"keep" (it counts as any other), or "drop"',
-        )
-    for name, (methods, example) in _PARTS.items():
-        _check_part(name, getattr(strategy, name), methods, example)
-    if not isinstance(strategy.layers, tuple | list):
-        raise StrategyError(
-            f"layers is of type {type(strategy.layers).__name__}: {strategy.layers!r:.80}",
-            why="a strategy may have several, in the clients' order",
-            instead='a tuple, such as layers=(Weighted("examples"),)',
-        )
-    for number, layer in enumerate(strategy.layers):
-        example = 'a Layer, such as Weighted("examples")'
-        _check_part(f"layers[{number}]", layer, ("on_client", "on_server"), example)
-
-
-def _check_part(name: str, part: object, methods: tuple[str, ...], example: str) -> None:
-    if isinstance(part, type) or not all(hasattr(part, method) for method in methods):
-        raise StrategyError(
-            f"the strategy's {name} is {part!r:.120}",
-            why="it is a class, not a value of it"
-            if isinstance(part, type)
-            else f"it lacks {', '.join(m for m in methods if not hasattr(part, m))}",
-            instead=example,
-        )
-
-
-def _check_participation(participation: object) -> None:
-    if participation is None:
-        return
-    if isinstance(participation, type) or not hasattr(participation, "select"):
-        raise ConfigError(
-            f"participation = {participation!r}",
-            why="it draws the clients of a round",
-            instead="Full(), Uniform(fraction=0.1), Uniform(count=10) or Poisson(0.1)",
-        )
-
-
-def _check_local(local: object) -> None:
-    if callable(local) and not isinstance(local, type):
-        return
-    if isinstance(local, str) or not isinstance(local, Sequence):
-        raise ConfigError(
-            f"local = {local!r}",
-            why="it is a list of globs, each of them matched with the names of parameters",
-            instead=f"local=({local!r},)"
-            if isinstance(local, str)
-            else 'local=("head.*",), or local=hanse.models.batch_norm',
-        )
-    for pattern in local:
-        if not isinstance(pattern, str):
-            raise ConfigError(
-                f"local = {local!r}, with {pattern!r} in it",
-                why="what stays with the clients is chosen by its name",
-                instead='local=("head.*",)',
-            )
-
-
-def _check_metrics(metrics: object) -> None:
-    if metrics is None:
-        return
-    example = 'metrics={"accuracy": hanse.models.accuracy}'
-    if not isinstance(metrics, Mapping):
-        raise ConfigError(
-            f"metrics is of type {type(metrics).__name__}: {metrics!r:.80}",
-            why="reports call each metric by a name",
-            instead=example,
-        )
-    for name, metric in metrics.items():
-        if not isinstance(name, str) or not callable(metric) or name == "loss":
-            raise ConfigError(
-                f"the metric {name!r}: {metric!r:.80}",
-                why="the loss has this name and is always reported"
-                if name == "loss"
-                else "a metric has a text as its name, and is a function of outputs and targets",
-                instead=example,
-            )
 
 
 def build_model(model: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Module:
