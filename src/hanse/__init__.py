@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hanse import aggregation, core, data, layers, local, models, report, selection, server
+    from hanse.auditing import Audit, audit
     from hanse.comparison import compare
     from hanse.core.errors import (
         BudgetError,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdaptiveClip",
+    "Audit",
     "BudgetError",
     "ClientDP",
     "ConfigError",
@@ -85,6 +87,7 @@ __all__ = [
     "Weighted",
     "WorkerError",
     "aggregation",
+    "audit",
     "compare",
     "core",
     "data",
@@ -124,6 +127,7 @@ _PACKAGES = (
     "server",
 )
 _HOMES = {
+    "auditing": ("Audit", "audit"),
     "comparison": ("compare",),
     "core.errors": (
         "BudgetError",

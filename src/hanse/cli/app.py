@@ -249,6 +249,35 @@ def plan(
     show(*cell, budget=epsilon, clients=clients, parameters=parameters, clip=clip, out=out)  # type: ignore[arg-type] # a choice
 
 
+@privacy.command()
+@click.argument("file", type=_FILE)
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a value.")
+@click.option("--canaries", type=click.IntRange(1), help="How many (default: 1000, if they fit).")
+@click.option("--delta", type=float, default=1e-5, help="At which epsilon is stated (1e-5).")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the canaries (default: 0).")
+@click.option("--last-model", is_flag=True, help="The attacker sees the last model only.")
+@click.option("--silent", is_flag=True, help="Let the real clients send zeros: less is hidden.")
+@click.option("--accountant", type=click.Choice(["pld", "rdp"]), help="Whose epsilon is claimed.")
+@click.option("--out", type=_FILE, help="Also write it here: .json, or .html, a page.")
+def audit(
+    file: Path,
+    overrides: tuple[str, ...],
+    canaries: int | None,
+    delta: float,
+    seed: int,
+    accountant: Literal["pld", "rdp"] | None,
+    out: Path | None,
+    *,
+    last_model: bool,
+    silent: bool,
+) -> None:
+    """Try to break the promise of the private run that FILE describes."""
+    from hanse.cli.auditing import audit as attack
+
+    cell = (file, overrides, canaries, delta, seed, accountant, out)
+    sys.exit(attack(*cell, last_model=last_model, silent=silent))
+
+
 @privacy.group()
 def ledger() -> None:
     """What has been spent on a data set, by all runs together."""
