@@ -22,9 +22,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hanse import aggregation, core, data, layers, local, models, report, selection, server
+    from hanse import (
+        aggregation,
+        compression,
+        core,
+        data,
+        layers,
+        local,
+        models,
+        report,
+        selection,
+        server,
+        wire,
+    )
     from hanse.auditing import Audit, audit
     from hanse.comparison import compare
+    from hanse.compression import HalfPrecision, Quantize, RandomK, Rotate, Sign, TopK
     from hanse.core.errors import (
         BudgetError,
         ConfigError,
@@ -35,22 +48,33 @@ if TYPE_CHECKING:
         ModelError,
         RunError,
         StrategyError,
+        WireError,
         WorkerError,
     )
     from hanse.decision import decision_table, strategies_for
     from hanse.experiment import Experiment
-    from hanse.layers import AdaptiveClip, ClientDP, Normalized, Weighted
+    from hanse.layers import (
+        AdaptiveClip,
+        ClientDP,
+        Compress,
+        CompressedBroadcast,
+        ErrorFeedback,
+        Normalized,
+        Weighted,
+    )
     from hanse.models import Execution
     from hanse.runs import export, load, resume, run
     from hanse.selection import Full, Poisson, Stragglers, Uniform
     from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
     from hanse.strategies import (
+        compressed_fedavg,
         dp_fedavg,
         fedavg,
         feddyn,
         fednova,
         fedprox,
         fedsgd,
+        fedsgd_topk,
         mimelite,
         scaffold,
     )
@@ -63,32 +87,44 @@ __all__ = [
     "Audit",
     "BudgetError",
     "ClientDP",
+    "Compress",
+    "CompressedBroadcast",
     "ConfigError",
     "DataError",
     "DivergenceError",
+    "ErrorFeedback",
     "Execution",
     "Experiment",
     "Full",
+    "HalfPrecision",
     "HanseError",
     "LedgerError",
     "ModelError",
     "Normalized",
     "Poisson",
+    "Quantize",
+    "RandomK",
+    "Rotate",
     "Round",
     "RunError",
     "ServerAdagrad",
     "ServerAdam",
     "ServerSGD",
     "ServerYogi",
+    "Sign",
     "Stragglers",
     "Strategy",
     "StrategyError",
+    "TopK",
     "Uniform",
     "Weighted",
+    "WireError",
     "WorkerError",
     "aggregation",
     "audit",
     "compare",
+    "compressed_fedavg",
+    "compression",
     "core",
     "data",
     "decision_table",
@@ -99,6 +135,7 @@ __all__ = [
     "fednova",
     "fedprox",
     "fedsgd",
+    "fedsgd_topk",
     "layers",
     "load",
     "local",
@@ -113,10 +150,12 @@ __all__ = [
     "server",
     "strategies_for",
     "sweep",
+    "wire",
 ]
 
 _PACKAGES = (
     "aggregation",
+    "compression",
     "core",
     "data",
     "layers",
@@ -125,10 +164,12 @@ _PACKAGES = (
     "report",
     "selection",
     "server",
+    "wire",
 )
 _HOMES = {
     "auditing": ("Audit", "audit"),
     "comparison": ("compare",),
+    "compression": ("HalfPrecision", "Quantize", "RandomK", "Rotate", "Sign", "TopK"),
     "core.errors": (
         "BudgetError",
         "ConfigError",
@@ -139,22 +180,33 @@ _HOMES = {
         "ModelError",
         "RunError",
         "StrategyError",
+        "WireError",
         "WorkerError",
     ),
     "decision": ("decision_table", "strategies_for"),
     "experiment": ("Experiment",),
-    "layers": ("AdaptiveClip", "ClientDP", "Normalized", "Weighted"),
+    "layers": (
+        "AdaptiveClip",
+        "ClientDP",
+        "Compress",
+        "CompressedBroadcast",
+        "ErrorFeedback",
+        "Normalized",
+        "Weighted",
+    ),
     "models": ("Execution",),
     "runs": ("export", "load", "resume", "run"),
     "selection": ("Full", "Poisson", "Stragglers", "Uniform"),
     "server": ("ServerAdagrad", "ServerAdam", "ServerSGD", "ServerYogi"),
     "strategies": (
+        "compressed_fedavg",
         "dp_fedavg",
         "fedavg",
         "feddyn",
         "fednova",
         "fedprox",
         "fedsgd",
+        "fedsgd_topk",
         "mimelite",
         "scaffold",
     ),

@@ -145,17 +145,18 @@ ROWS = (
         also="cross-silo",
         non_iid="low",
         best_for="Mobile/IoT, bandwidth-constrained",
-        page="fedavg.md",
-        settings=(),
-        remembers="nothing, or what was left out",
-        down=None,
-        up=None,
+        page="compressed-fedavg.md",
+        settings=("strategy.name=compressed_fedavg",),
+        remembers="nothing",
+        down="1",
+        up="less than 1",
         partial_participation="yes",
         partial_work="biased",
         source="Konečný et al., 2016",
-        note="Error feedback has clients remember what was left out, which goes stale where they "
-        "seldom return; unbiased compression remembers nothing.",
-        released=False,
+        note="A quarter of FedAvg's bytes go up by default (8 bits, right on average). With "
+        "error_feedback = true clients remember what was left out, so that one coordinate in a "
+        "hundred may do: for clients that return. The model goes down in full unless "
+        "broadcast_bits says otherwise.",
     ),
     Row(
         name="SCAFFOLD",
@@ -194,6 +195,23 @@ ROWS = (
         source="McMahan et al., AISTATS 2017",
         note="It goes where the pooled data would, however they are split, and takes many rounds: "
         "483 where FedAvg took 173, for the CNN of McMahan et al. with two shards a client.",
+    ),
+    Row(
+        name="FedSGD, top-k",
+        privacy="low",
+        scale="cross-silo",
+        non_iid="high",
+        best_for="As FedSGD, over slow links between clients that return",
+        page="fedsgd-topk.md",
+        settings=('strategy={name = "fedsgd_topk", lr = 0.1}',),
+        remembers="two vectors as long as the model",
+        down="1",
+        up="less than 1",
+        partial_participation=_OWN_CLIENTS,
+        partial_work="no",
+        source="Lin et al., ICLR 2018",
+        note="One coordinate in a hundred goes up, a few thousandths of the bytes with bits = 8. "
+        "It needs as many rounds as FedSGD, and a model goes down in each.",
     ),
     Row(
         name="FedAvgM",

@@ -38,6 +38,7 @@ from hanse.settings import Setting, setting_named
 from hanse.soundness import (
     check,
     check_client_privacy,
+    check_compression,
     check_stragglers,
     check_whole_gradients,
     seed_of_rounds,
@@ -229,6 +230,7 @@ def prepare(experiment: Experiment) -> Prepared:
         experiment.stragglers,
         experiment.ledger,
     )
+    compression = check_compression(experiment.strategy, task, participation)
     charged = spending(experiment.ledger, experiment.strategy, participation, clients)
     with placed(device):
         execution = _execution(experiment, task.on(device), data, expected, device)
@@ -263,6 +265,7 @@ def prepare(experiment: Experiment) -> Prepared:
         warnings=(
             *privacy,
             *check(experiment.strategy, task, setting),
+            *compression,
             *_about_empty(len(population.empty), clients),
         ),
         charged=charged,

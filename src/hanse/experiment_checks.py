@@ -58,6 +58,8 @@ def check_parts(strategy: Strategy) -> None:
         )
     for number, layer in enumerate(strategy.layers):
         example = 'a Layer, such as Weighted("examples")'
+        if hasattr(layer, "enter"):  # a compressor
+            example = f"Compress({layer!r:.80}), or ErrorFeedback around it"
         _check_part(f"layers[{number}]", layer, ("on_client", "on_server"), example)
 
 

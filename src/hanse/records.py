@@ -122,7 +122,11 @@ def round_record(done: Round) -> dict[str, Any]:
                 "norm_max": float(norms.max()) if len(norms) else None,
                 "pairwise_cosine": result.pairwise_cosine,
             },
-            "bytes": {"up": done.bytes_up, "down": done.bytes_down},
+            "bytes": {
+                "up": done.bytes_up,
+                "down": done.bytes_down,
+                "broadcast": result.broadcast,
+            },
         }
     record["server"] = done.reported
     for split in ("test", "unseen"):
@@ -136,6 +140,8 @@ def client_records(done: Round) -> Iterator[dict[str, Any]]:
     if done.result is not None:
         facts = done.result.facts
         order = np.argsort(facts.id)
+        trained = set(facts.id.tolist())
+        late = [gone.client for gone in done.result.dropped if gone.client not in trained]
         yield {
             "round": done.number,
             "split": "train",
@@ -146,6 +152,7 @@ def client_records(done: Round) -> Iterator[dict[str, Any]]:
                 "norm": facts.norm[order],
                 "cosine": facts.cosine[order],
             },
+            "bytes": {"up": facts.sent[order], "down": done.result.broadcast, "late": late},
         }
     for split, evaluation in done.evaluations.items():
         yield {"round": done.number, "split": split, **evaluation_record(evaluation)}

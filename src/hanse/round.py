@@ -22,6 +22,7 @@ from hanse.core.types import Broadcast, RoundContext, Summed
 from hanse.engines import STRAGGLER, Dropped
 from hanse.memory import ClientMemory
 from hanse.selection import Selected
+from hanse.wire import broadcast_message, length
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +90,7 @@ class RoundResult(NamedTuple):
     dropped: tuple[Dropped, ...]
     facts: ClientFacts
     pairwise_cosine: float
-    extra: int  # bytes that layers published beside the model
+    broadcast: int  # bytes of the message that each client of the cohort is sent
 
     @property
     def accepted(self) -> int:
@@ -103,6 +104,10 @@ class Engine(Protocol):
     @property
     def strategy(self) -> Strategy:
         """What is done."""
+
+    @property
+    def task(self) -> Task:
+        """The model and its loss."""
 
     @property
     def execution(self) -> Execution:
@@ -217,6 +222,7 @@ def _round(
     )
 
     broadcast = publish(state, strategy, context)
+    state = dataclasses.replace(state, layers=_published(strategy, state.layers, broadcast))
 
     upcoming = None
     if number != population.rounds:
@@ -228,9 +234,9 @@ def _round(
         (*_too_late(late), *collected.dropped),
         collected.facts,
         collected.pairwise_cosine,
-        sum(value.nbytes for value in broadcast.extra.values()),
+        length(broadcast_message(broadcast, engine.task.buffers.shared)),
     )
-    total = _what_is_released(collected.aggregate, strategy, state.params, layout)
+    total = _what_is_released(collected.aggregate, strategy, state.params, context)
     if total is None:  # nobody came, or nobody's update could be used
         return dataclasses.replace(state, round=number), result
 
@@ -273,17 +279,27 @@ def publish(state: FederationState, strategy: Strategy, context: RoundContext) -
     return broadcast
 
 
+def _published(
+    strategy: Strategy, states: tuple[State, ...], broadcast: Broadcast
+) -> tuple[State, ...]:
+    pairs = zip(strategy.onion, states, strict=True)
+    return tuple(layer.on_published(broadcast, state) for layer, state in pairs)
+
+
 def _what_is_released(
-    total: Aggregate | None, strategy: Strategy, params: Tensor, layout: ParameterLayout
+    total: Aggregate | None, strategy: Strategy, params: Tensor, context: RoundContext
 ) -> Aggregate | None:
     """The aggregate, or what stands for it where there is none: sums of nothing, or nothing."""
     if not any(layer.unconditional for layer in strategy.onion):
         return total
     declared: dict[str, int] = {}
     for layer in strategy.onion:
-        declared |= layer.sends(layout)
+        declared |= layer.sends(context.layout)
     if total is None:
-        return {name: Summed(params.new_zeros(columns)) for name, columns in declared.items()}
+        zeros: Aggregate = {k: Summed(params.new_zeros(m)) for k, m in declared.items()}
+        for layer in strategy.onion:
+            zeros = layer.of_nobody(zeros, context)
+        return zeros
     if total.keys() != declared.keys():
         raise StrategyError(
             f"clients send {sorted(total)}, and the strategy's parts declare {sorted(declared)}",

@@ -73,17 +73,16 @@ class Round:
 
     @property
     def bytes_up(self) -> int:
-        """What the cohort sent to the server: its vectors, as they lie in memory."""
+        """What the cohort sent to the server: its messages, as `hanse.wire` would write them."""
         return 0 if self.result is None else int(self.result.facts.sent.sum())
 
     @property
     def bytes_down(self) -> int:
-        """What the cohort was sent: all that is shared of the model, and what layers add to it."""
-        if self.result is None:
-            return 0
-        task = self.prepared.task
-        shared = task.layout.shared + task.buffers.shared
-        return self.result.cohort * (shared * task.dtype.itemsize + self.result.extra)
+        """What the cohort was sent: all that is shared of the model, and what layers add to it.
+
+        A message to each client, stragglers included.
+        """
+        return 0 if self.result is None else self.result.cohort * self.result.broadcast
 
     def model(self) -> nn.Module:
         """The global model, as a new module in the computer's memory."""

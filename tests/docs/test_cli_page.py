@@ -150,7 +150,7 @@ def test_tables_have_the_keys_that_are_understood_with_every_kind() -> None:
         "source", "feature_noise", "feature_rotations", "standardise",
     }  # fmt: skip
     assert {row[0] for row in PAGE["[model]"]} == {"name", "loss", "metrics", "local"}
-    assert {row[0] for row in PAGE["[strategy]"]} == {"name", "client_dp", "partial"}
+    assert {row[0] for row in PAGE["[strategy]"]} == {"name", "client_dp", "compression", "partial"}
 
 
 # Keys whose value cannot be guessed from the page.
@@ -165,7 +165,12 @@ EXAMPLES: Mapping[tuple[str, str], object] = {
     ("Participation uniform", "fraction"): 0.5,
     ("Participation uniform", "count"): 2,
     ("Participation poisson", "rate"): 0.5,
+    ("Strategy compressed_fedavg", "fraction"): 0.1,
+    ("Strategy compressed_fedavg", "broadcast_bits"): 8,
     ("Strategy fedsgd", "lr"): 0.1,
+    ("Strategy fedsgd_topk", "lr"): 0.1,
+    ("Strategy fedsgd_topk", "bits"): 8,
+    ("Strategy fedsgd_topk", "server"): {"optimizer": "adam"},
     ("Strategy mimelite", "beta2"): 0.99,
     ("Strategy fedsgd", "server"): {"optimizer": "adam"},
     ("Schedule step", "lr"): 0.1,

@@ -51,6 +51,7 @@ from hanse.selection import Full, Uniform
 from hanse.server import ServerSGD
 from hanse.strategies import fedavg, scaffold
 from hanse.strategy import Strategy
+from hanse.wire import Array, Size, Tag, alike
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,9 +144,17 @@ class OwnSupport:
     linear = True
     isometric = True
     common = False
+    tag = Tag.OWN
+    keeps = True
 
     def lift(self, values: Tensor) -> Tensor:
         return values.new_zeros(len(values), self.size).scatter(1, self.chosen, values)
+
+    def arrays(self, row: int) -> tuple[Array, ...]:
+        return (self.chosen[row],)
+
+    def sizes(self) -> tuple[Size, ...]:
+        return alike(*self.arrays(0))
 
 
 @dataclass(frozen=True)

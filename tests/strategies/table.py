@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hanse.compression import HalfPrecision, Quantize, RandomK, Sign, TopK
 from hanse.data.batching import Steps
-from hanse.layers import AdaptiveClip, ClientDP, Normalized, Weighted
+from hanse.layers import AdaptiveClip, ClientDP, Compress, ErrorFeedback, Normalized, Weighted
 from hanse.local import (
     SGD,
     AdaptiveMu,
@@ -20,7 +21,18 @@ from hanse.local import (
     StepDecay,
 )
 from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
-from hanse.strategies import dp_fedavg, fedavg, feddyn, fednova, fedprox, fedsgd, mimelite, scaffold
+from hanse.strategies import (
+    compressed_fedavg,
+    dp_fedavg,
+    fedavg,
+    feddyn,
+    fednova,
+    fedprox,
+    fedsgd,
+    fedsgd_topk,
+    mimelite,
+    scaffold,
+)
 from hanse.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -93,6 +105,27 @@ TABLE: dict[str, Strategy] = {
     "mimelite-chunks": Strategy(
         MimeSGD(SGD(0.1), Steps(3, 4), beta1=0.0, beta2=0.5, tau=0.1, gradient_chunk=16),
         (Weighted("uniform"),),
+    ),
+    "compressed-fedavg": compressed_fedavg(),
+    "compressed-fedavg-top-feedback-broadcast": compressed_fedavg(
+        fraction=0.2, bits=4, error_feedback=True, broadcast_bits=8
+    ),
+    "compressed-fedavg-random-rotated": compressed_fedavg(
+        fraction=0.5, choose="random", rotate=True, bits=6, momentum=0.9
+    ),
+    "fedsgd-topk": fedsgd_topk(lr=0.5, fraction=0.2),
+    "fedsgd-topk-8-bits-adam": fedsgd_topk(fraction=0.3, bits=8, server=ServerAdam(0.05, tau=0.01)),
+    "scaffold-2-signs": scaffold().replace(
+        layers=(ErrorFeedback(Sign(), ("delta", "control")), Weighted("uniform"))
+    ),
+    "mimelite-half": mimelite().replace(
+        layers=(Compress(HalfPrecision(), ("delta", "gradient")), Weighted("examples"))
+    ),
+    "dp-fedavg-random-coordinates": dp_fedavg().replace(
+        layers=(Compress(RandomK(0.5)), ClientDP(0.3, 0.5))
+    ),
+    "dp-fedavg-top-feedback": dp_fedavg().replace(
+        layers=(ErrorFeedback(TopK(0.5) >> Quantize(8, "nearest")), ClientDP(0.3, 0.5))
     ),
 }
 

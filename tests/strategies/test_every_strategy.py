@@ -21,6 +21,7 @@ from tests.strategies.table import TABLE
 
 import hanse
 import hanse.aggregation
+import hanse.compression
 import hanse.data
 import hanse.local
 from hanse.experiment import Experiment, prepare
@@ -81,7 +82,7 @@ def test_a_round_repeats_bit_for_bit_and_leaves_its_state_alone(
 @every_strategy
 def test_a_strategy_is_its_repr(name: str) -> None:
     names = {public: getattr(hanse, public) for public in hanse.__all__}
-    for module in (hanse.aggregation, hanse.data, hanse.local):
+    for module in (hanse.aggregation, hanse.compression, hanse.data, hanse.local):
         names |= {public: getattr(module, public) for public in module.__all__}
     read = eval(repr(TABLE[name]), {"__builtins__": {}}, names)  # noqa: S307 - our own repr
     assert read == TABLE[name]

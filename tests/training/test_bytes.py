@@ -1,4 +1,4 @@
-"""What travels in a round is counted from its shapes."""
+"""What travels in a round is counted as it would be written, header and all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tests.runs.small_runs import CLASSES, FEATURES, experiment, federation
+from tests.wire.by_hand import broadcast_length, update_length
 from torch import nn
 
 import hanse
@@ -25,8 +26,9 @@ def test_scaffold_sends_everything_twice(execution: Execution, workers: int) -> 
     first, *rounds = hanse.rounds(made)
     assert (first.bytes_up, first.bytes_down) == (0, 0)
     for done in rounds:
-        assert done.bytes_up == 4 * 4 * (2 * P + 1)  # delta, control, and the weight
-        assert done.bytes_down == 4 * 4 * 2 * P
+        assert done.bytes_up == 4 * update_length({"delta": P, "control": P, "weight": 1})
+        published = {"params": P, "buffers": 0, "control": P}
+        assert done.bytes_down == 4 * broadcast_length(published)
 
 
 def test_numbers_of_double_precision_have_eight_bytes() -> None:
@@ -36,7 +38,8 @@ def test_numbers_of_double_precision_have_eight_bytes() -> None:
     )  # fmt: skip
     done = list(hanse.rounds(made))[-1]
     size = FEATURES * CLASSES + CLASSES
-    assert (done.bytes_up, done.bytes_down) == (6 * 8 * (size + 1), 6 * 8 * size)
+    assert done.bytes_up == 6 * update_length({"delta": size, "weight": 1}, 8)
+    assert done.bytes_down == 6 * broadcast_length({"params": size, "buffers": 0}, 8)
 
 
 def test_what_stays_with_clients_does_not_travel_and_buffers_do() -> None:
@@ -48,9 +51,9 @@ def test_what_stays_with_clients_does_not_travel_and_buffers_do() -> None:
         strategy=fedavg(), model=model, participation=Full(), rounds=1, local=("3.*", "2.*")
     )
     done = list(hanse.rounds(made))[-1]
-    shared = FEATURES * 4 + 4 + 8 + 8  # the first layer, its norm's weights, and its statistics
-    assert done.bytes_up == 6 * 4 * (shared + 1)
-    assert done.bytes_down == 6 * 4 * shared
+    shared = FEATURES * 4 + 4 + 8  # the first layer and its norm's weights
+    assert done.bytes_up == 6 * update_length({"delta": shared, "buffers": 8, "weight": 1})
+    assert done.bytes_down == 6 * broadcast_length({"params": shared, "buffers": 8})
 
 
 def test_who_sends_nothing_is_not_counted() -> None:
@@ -70,8 +73,9 @@ def test_who_sends_nothing_is_not_counted() -> None:
     done = list(hanse.rounds(made))[-1]
     assert done.result is not None
     assert done.result.accepted == 5
-    assert done.bytes_up == 5 * 4 * (FEATURES * CLASSES + CLASSES + 1)
-    assert done.bytes_down == 6 * 4 * (FEATURES * CLASSES + CLASSES)
+    size = FEATURES * CLASSES + CLASSES
+    assert done.bytes_up == 5 * update_length({"delta": size, "weight": 1})
+    assert done.bytes_down == 6 * broadcast_length({"params": size, "buffers": 0})
     assert np.sort(done.result.facts.sent)[0] == 0
 
 

@@ -12,6 +12,9 @@ from typing import Literal
 import click
 
 _FILE = click.Path(path_type=Path)
+_BANDWIDTH = click.option(
+    "--bandwidth", metavar="UP/DOWN", help="Also say how long messages take, at so many Mbit/s."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -43,6 +46,7 @@ def init(data: Path, client: str | None, target: str | None, out: Path | None) -
 @click.option("--workers", type=click.IntRange(1), help="Train in so many processes.")
 @click.option("--device", help="Where to compute: cpu, cuda, cuda:1.")
 @click.option("--tensorboard", type=_FILE, help="Write event files into this directory.")
+@_BANDWIDTH
 def run(
     file: Path,
     overrides: tuple[str, ...],
@@ -51,6 +55,7 @@ def run(
     workers: int | None,
     device: str | None,
     tensorboard: Path | None,
+    bandwidth: str | None,
     *,
     baselines: bool,
 ) -> None:
@@ -59,7 +64,9 @@ def run(
 
     given = {"workers": workers, "device": device}
     changes = [*overrides, *(f"run.{k}={v}" for k, v in given.items() if v is not None)]
-    run_file(file, changes, out, seeds, baselines=baselines, tensorboard=tensorboard)
+    run_file(
+        file, changes, out, seeds, baselines=baselines, tensorboard=tensorboard, bandwidth=bandwidth
+    )
 
 
 @app.command()
@@ -67,22 +74,30 @@ def run(
 @click.option("--rounds", type=click.IntRange(1), help="Go on to this round instead.")
 @click.option("--workers", type=click.IntRange(1), help="Train in so many processes now.")
 @click.option("--tensorboard", type=_FILE, help="Write event files into this directory.")
-def resume(run: Path, rounds: int | None, workers: int | None, tensorboard: Path | None) -> None:
+@_BANDWIDTH
+def resume(
+    run: Path,
+    rounds: int | None,
+    workers: int | None,
+    tensorboard: Path | None,
+    bandwidth: str | None,
+) -> None:
     """Go on with a RUN that was stopped, to the same bits."""
     from hanse.cli.running import resume_run
 
-    resume_run(run, rounds, workers, tensorboard)
+    resume_run(run, rounds, workers, tensorboard, bandwidth)
 
 
 @app.command()
 @click.argument("run", type=_FILE)
 @click.option("--out", type=_FILE, help="Where to write it (default: RUN/report.html).")
 @click.option("--tensorboard", type=_FILE, help="Write event files into this directory.")
-def report(run: Path, out: Path | None, tensorboard: Path | None) -> None:
+@_BANDWIDTH
+def report(run: Path, out: Path | None, tensorboard: Path | None, bandwidth: str | None) -> None:
     """Write the report of a RUN, and print its numbers."""
     from hanse.cli.running import report_run
 
-    report_run(run, out, tensorboard)
+    report_run(run, out, tensorboard, bandwidth)
 
 
 @app.command()

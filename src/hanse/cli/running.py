@@ -22,6 +22,8 @@ from hanse.experiment import Prepared, prepare
 from hanse.report import Summary, summary, to_tensorboard
 from hanse.report import write as write_report
 from hanse.report.tensorboard import check_events
+from hanse.report.traffic import Link, took
+from hanse.report.words import size
 from hanse.runs import as_begun, carry_on, finish, own_experiment, start
 from hanse.runs import export as export_model
 from hanse.storage import RunDirectory, writing
@@ -44,9 +46,10 @@ def run_file(
     *,
     baselines: bool,
     tensorboard: Path | None = None,
+    bandwidth: str | None = None,
 ) -> None:
     """`hanse run`."""
-    console = Console(highlight=False)
+    console, link = Console(highlight=False), _link(bandwidth)
     file = with_overrides(read_experiment(path), overrides)
     first = file.experiment()
     files = [file] if seeds is None else _seeded(file, first.seed, seeds)
@@ -75,12 +78,12 @@ def run_file(
             _give_back(target)
         raise
     try:
-        _train_all(console, prepared, runs, logs)
+        _train_all(console, prepared, runs, logs, link)
     except DivergenceError:
         if not single:  # the other seeds have something to show
-            _close(console, target)
+            _close(console, target, link)
         raise
-    _close(console, target)
+    _close(console, target, link)
 
 
 def _log(tensorboard: Path | None, place: Path, *, single: bool) -> Path | None:
@@ -93,12 +96,13 @@ def _train_all(
     prepared: list[Prepared],
     runs: list[RunDirectory],
     logs: list[Path | None],
+    link: Link | None,
 ) -> None:
     """Train one run after another; one that diverges does not keep the others from training."""
     diverged: DivergenceError | None = None
     for one, run, log in zip(prepared, runs, logs, strict=True):
         try:
-            train(console, one, run, log)
+            train(console, one, run, log, link=link)
         except DivergenceError as error:
             console.print(f"{run.path}: {error.found}", style="red", markup=False)
             diverged = error
@@ -111,9 +115,10 @@ def resume_run(
     rounds: int | None,
     workers: int | None = None,
     tensorboard: Path | None = None,
+    bandwidth: str | None = None,
 ) -> None:
     """`hanse resume`."""
-    console = Console(highlight=False)
+    console, link = Console(highlight=False), _link(bandwidth)
     wanted, runs = [], []
     for run in _runs(path):
         experiment = own_experiment(run)
@@ -131,15 +136,21 @@ def resume_run(
         runs.append(run)
     single = (path / "run.json").is_file()
     logs = [_log(tensorboard, run.path, single=single) for run in runs]
-    _train_all(console, wanted, runs, logs)
-    _close(console, path)
+    _train_all(console, wanted, runs, logs, link)
+    _close(console, path, link)
 
 
-def report_run(path: Path, out: Path | None, tensorboard: Path | None = None) -> None:
+def report_run(
+    path: Path,
+    out: Path | None,
+    tensorboard: Path | None = None,
+    bandwidth: str | None = None,
+) -> None:
     """`hanse report`."""
+    link = _link(bandwidth)
     written = write_report(path, out)
     console = Console(highlight=False)
-    _print_summary(console, summary(path))
+    _print_summary(console, summary(path), link)
     console.print(f"report: {written}", markup=False, soft_wrap=True)
     if tensorboard is not None:
         events = to_tensorboard(path, tensorboard)
@@ -223,6 +234,7 @@ def train(
     tensorboard: Path | None = None,
     *,
     again: str | None = None,
+    link: Link | None = None,
 ) -> None:
     """Carry a run on to its end, with a live line; `again` says how to go on after Ctrl-C."""
     live = console.is_terminal
@@ -235,7 +247,7 @@ def train(
         ):
             for done in going:
                 first = done.number if first is None else first
-                line = _line(done, total, time.monotonic() - began, first)
+                line = _line(done, total, time.monotonic() - began, first, link)
                 for dropped in done.result.dropped if done.result else ():
                     if dropped.reason.startswith(STRAGGLER):  # asked for; the report counts them
                         continue
@@ -254,8 +266,8 @@ def train(
         raise
 
 
-def _line(done: Round, total: int, seconds: float, first: int) -> Text:
-    """Round, loss, accuracy, worst client, time left."""
+def _line(done: Round, total: int, seconds: float, first: int, link: Link | None) -> Text:
+    """Round, loss, accuracy, worst client, traffic, time left."""
     words = [f"seed {done.prepared.experiment.seed}", f"round {done.number}/{total}"]
     if done.train_loss is not None:
         words.append(f"train loss {done.train_loss:.3f}")
@@ -267,19 +279,28 @@ def _line(done: Round, total: int, seconds: float, first: int) -> Text:
         client = int(evaluation.clients[numbers.worst_client])
         name = held.name(client) if held is not None else str(client)
         words.append(f"{split} {metric} {numbers.overall:.3f} (worst {name} {numbers.worst:.3f})")
+    if done.result is not None and done.result.cohort:
+        words.append(f"{size(done.bytes_up)} up, {size(done.bytes_down)} down")
+        if link is not None:
+            longest = link.seconds(max(done.result.facts.sent, default=0), done.result.broadcast)
+            words.append(f"{took(longest)} at {link}")
     if done.number > first:
         left = seconds / (done.number - first) * (total - done.number)
         words.append(f"{left:.0f} s left")
     return Text(" · ".join(words))
 
 
-def _close(console: Console, path: Path) -> None:
+def _close(console: Console, path: Path, link: Link | None) -> None:
     written = write_report(path)
-    _print_summary(console, summary(path))
+    _print_summary(console, summary(path), link)
     console.print(f"run: {path}\nreport: {written}", markup=False, soft_wrap=True)
 
 
-def _print_summary(console: Console, numbers: Summary) -> None:
+def _link(bandwidth: str | None) -> Link | None:
+    return None if bandwidth is None else Link.of(bandwidth)
+
+
+def _print_summary(console: Console, numbers: Summary, link: Link | None) -> None:
     for split in numbers.splits:
         if not split.metrics:
             console.print(f"{split.split}: no client has a finite metric", markup=False)
@@ -298,6 +319,16 @@ def _print_summary(console: Console, numbers: Summary) -> None:
             if any(row[name] for row in rows) and (several or not about_spread):
                 table.add_row(name, *(Text(row[name] or "–") for row in rows))
         console.print(table)
+    sent = numbers.traffic
+    if sent is not None:
+        text = (
+            f"travelled: {size(sent.up)} up, {size(sent.down)} down; a client's message: "
+            f"{size(sent.message_up)} up, {size(sent.message_down)} down"
+        )
+        if link is not None:
+            up, down = link.seconds(sent.message_up, 0), link.seconds(0, sent.message_down)
+            text += f", which takes {took(up)} and {took(down)} at {link}"
+        console.print(text, markup=False, soft_wrap=True)
 
 
 def _cells(metric: MetricSummary) -> dict[str, str | None]:

@@ -32,6 +32,7 @@ from hanse.data import Federation
 from hanse.experiment import Experiment, build_model
 from hanse.layers import ClientDP, Weighted
 from hanse.models import Task
+from hanse.strategies.compression import compressed
 from hanse.strategy import Partial, Strategy
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ LOCALS: Mapping[str, Component] = {"batch-norm": models.batch_norm}
 PARTS: Mapping[str, tuple[str, Mapping[str, Component], tuple[str, ...]]] = {
     "data": ("source", SOURCES, ("feature_noise", "feature_rotations", "standardise")),
     "model": ("name", MODELS, ("loss", "metrics", "local")),
-    "strategy": ("name", STRATEGIES, ("client_dp", "partial")),
+    "strategy": ("name", STRATEGIES, ("client_dp", "compression", "partial")),
 }
 """For each section the key that names its component, the components, and what goes with any."""
 _SECTIONS = ("name", "data", "model", "strategy", "run")
@@ -345,6 +346,7 @@ def _local(name: str, base: Path) -> Component:
 def _strategy(table: Mapping[str, Any], base: Path) -> Strategy:
     name, rest = _named(table, "strategy", "name")
     partial, private = rest.pop("partial", None), rest.pop("client_dp", None)
+    compression = rest.pop("compression", None)
     strategy = call(named(name, STRATEGIES, "strategy.name", base), rest, "strategy", base)
     if not isinstance(strategy, Strategy):
         raise ConfigError(
@@ -355,9 +357,24 @@ def _strategy(table: Mapping[str, Any], base: Path) -> Strategy:
     if private is not None:
         layer = convert(private, ClientDP, "strategy.client_dp", base)
         strategy = _private(strategy, layer, rest.get("weighting"))
+    if compression is not None:
+        strategy = _compressed(strategy, compression, base)
     if partial is None:
         return strategy
     return strategy.replace(partial=convert(partial, Partial, "strategy.partial", base))
+
+
+def _compressed(strategy: Strategy, table: object, base: Path) -> Strategy:
+    """The strategy with layers that compress, in front of its others."""
+    where = "strategy.compression"
+    if not isinstance(table, Mapping):
+        raise ConfigError(
+            f"{where} = {table!r}",
+            why="it says what is left out, and of what",
+            instead="compression = {fraction = 0.01, bits = 8, error_feedback = true}",
+        )
+    found: Strategy = call(functools.partial(compressed, strategy), table, where, base)
+    return found
 
 
 def _private(strategy: Strategy, layer: ClientDP, weighting: object) -> Strategy:

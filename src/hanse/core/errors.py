@@ -10,6 +10,7 @@ HanseError
 ├── RunError         a run directory, a checkpoint or a resumption cannot be trusted
 ├── BudgetError      a release would cost more privacy than a data set has left
 ├── LedgerError      a privacy ledger cannot be read, written or trusted
+├── WireError        bytes that arrived are no message, or a message cannot be written as bytes
 └── DivergenceError  training left the region where its numbers mean anything
 ```
 """
@@ -74,6 +75,10 @@ class BudgetError(HanseError):
 
 class LedgerError(HanseError):
     """A privacy ledger cannot be read, written or trusted."""
+
+
+class WireError(HanseError):
+    """Bytes that arrived are no message, or a message cannot be written as bytes."""
 
 
 class DivergenceError(HanseError):

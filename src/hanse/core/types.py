@@ -164,6 +164,7 @@ class Broadcast(NamedTuple):
     buffers: Tensor  # [b], or [K, b] at clients
     extra: Mapping[str, Tensor]  # what layers add: control variates, clip norms, …
     round: RoundContext
+    sent: Vector | None = None  # [1, m], where the shared parameters travel compressed
 
     def adding(self, **extra: Tensor) -> Broadcast:
         """The same broadcast with more named tensors."""
@@ -228,6 +229,10 @@ class Layer(Protocol):
         """Server: what is published."""
         return broadcast
 
+    def on_published(self, broadcast: Broadcast, state: State) -> State:
+        """Server: what it remembers of what was published, whoever answers."""
+        return state
+
     def on_receive(self, broadcast: Broadcast, memory: Memory, client: ClientContext) -> Broadcast:
         """Client, before training."""
         return broadcast
@@ -243,6 +248,10 @@ class Layer(Protocol):
     ) -> tuple[Aggregate, State]:
         """Server: sees sums over the cohort."""
         return total, state
+
+    def of_nobody(self, total: Aggregate, round_: RoundContext) -> Aggregate:
+        """Server: sums of zeros as this layer's client half would have left them."""
+        return total
 
     def reported(self, state: State) -> Mapping[str, Tensor]:
         """Server: numbers (0-d) that a run's records show after each round, by name."""

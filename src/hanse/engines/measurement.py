@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hanse.wire import update_lengths
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -36,7 +38,7 @@ class ClientFacts(NamedTuple):
     loss: NDArray[np.float64]  # [n], mean training loss
     norm: NDArray[np.float64]  # [n], Euclidean norm of the update; NaN if it was not finite
     cosine: NDArray[np.float64]  # [n], with the previous round's mean update; NaN in round 1
-    sent: NDArray[np.int64]  # [n], bytes of the vectors that it sent, as they lie in memory
+    sent: NDArray[np.int64]  # [n], bytes of the message that it sent; 0: none
 
 
 def unit(direction: Tensor) -> Tensor | None:
@@ -58,7 +60,8 @@ def measure(result: ClientResult, direction: Tensor | None) -> tuple[ClientFacts
     inverse = np.divide(1, found, out=np.zeros_like(found), where=found > 0)
     norms, cosines = (np.full(len(everyone.id), np.nan) for _ in range(2))
     norms[finite] = found
-    sent = np.where(finite, _bytes_a_client(result), 0)
+    sent = np.zeros(len(finite), np.int64)
+    sent[finite] = update_lengths(result.update)
     if direction is not None:
         cosines[finite] = (delta @ direction).cpu().numpy() * inverse
     facts = ClientFacts(
@@ -70,12 +73,6 @@ def measure(result: ClientResult, direction: Tensor | None) -> tuple[ClientFacts
         sent,
     )
     return facts, torch.from_numpy(inverse).to(delta.device) @ delta
-
-
-def _bytes_a_client(result: ClientResult) -> int:
-    """What one client of a block sends: a row of each vector, its scale multiplied in."""
-    vectors = (sent.values for sent in result.update.values())
-    return sum(values.shape[1] * values.element_size() for values in vectors)
 
 
 def joined(parts: Sequence[ClientFacts]) -> ClientFacts:

@@ -1,7 +1,18 @@
 """Layers around local training: each has a client half and a server half."""
 
+from hanse.layers.broadcast import CompressedBroadcast
 from hanse.layers.client_dp import AdaptiveClip, ClientDP
+from hanse.layers.compressed import Compress, ErrorFeedback
 from hanse.layers.normalization import Normalized
 from hanse.layers.weighting import AVERAGED, Weighted
 
-__all__ = ["AVERAGED", "AdaptiveClip", "ClientDP", "Normalized", "Weighted"]
+__all__ = [
+    "AVERAGED",
+    "AdaptiveClip",
+    "ClientDP",
+    "Compress",
+    "CompressedBroadcast",
+    "ErrorFeedback",
+    "Normalized",
+    "Weighted",
+]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from hanse.compression import Coordinates
 from hanse.core.errors import StrategyError
 from hanse.core.rng import derive
 from hanse.core.types import Layer, Summed, Vector
@@ -252,8 +253,9 @@ class ClientDP(Layer):
             StrategyError: a vector that cannot be clipped with the others.
         """
         layout, clip = broadcast.round.layout, float(broadcast.extra[CLIP])
+        update = {name: _dense(sent) for name, sent in update.items()}
         for name, sent in update.items():
-            _refuse_unlike(name, sent, layout.shared)
+            _refuse_unlike(name, sent, layout.shared, self.clipping)
         rows = {name: self._rows(name, sent) for name, sent in update.items()}
         if self.clipping == "flat":
             parts = clipped(list(rows.values()), clip / STEPS, STEPS)
@@ -268,7 +270,7 @@ class ClientDP(Layer):
                 for name, row in rows.items()
             }
         ones = torch.ones(len(client.id), dtype=_FLOAT, device=broadcast.params.device)
-        after = {name: Vector(values, ones) for name, values in whole.items()}
+        after = {name: Vector(row, ones, update[name].space) for name, row in whole.items()}
         if isinstance(self.clip, AdaptiveClip):
             # One half above or below zero: whoever is not there counts as neither.
             below = torch.where(within(list(rows.values()), clip), float(STEPS), -float(STEPS))
@@ -287,7 +289,8 @@ class ClientDP(Layer):
             values = self._noised(summed.values, of_update, name, round_)
             factor = unit / (1.0 if name == "delta" else self.side_scale)
             factor /= round_.expected if name in AVERAGED else 1.0
-            after[name] = Summed((values * factor).to(state[CLIP].dtype))
+            # Coordinates that were drawn are lifted, and multiplied by d/k, behind the noise.
+            after[name] = Summed((values * factor).to(state[CLIP].dtype), summed.space)
         if not isinstance(self.clip, AdaptiveClip):
             return after, state
         count = self._noised(total[WITHIN].values, of_count, WITHIN, round_)
@@ -319,16 +322,32 @@ def _tensors(layout: ParameterLayout) -> list[slice]:
     return [slice(o, o + size) for o, size in placed if size and o < layout.shared]
 
 
-def _refuse_unlike(name: str, sent: Vector, shared: int) -> None:
-    if sent.space:
+def _dense(sent: Vector) -> Vector:
+    """In full, but for coordinates that are drawn: who sends which must tell nothing of the data.
+
+    So noise covers every coordinate of what is released, whoever took part, and what a compressor
+    has made longer is clipped again.
+    """
+    values, space = sent.values, sent.space
+    if all(type(one) is Coordinates for one in space):
+        return sent
+    values, scale = values * sent.scale.unsqueeze(1), torch.ones_like(sent.scale)
+    while not all(type(one) is Coordinates for one in space):
+        values, space = space[-1].lift(values), space[:-1]
+    return Vector(values, scale, space)
+
+
+def _refuse_unlike(name: str, sent: Vector, shared: int, clipping: str) -> None:
+    if sent.space and clipping == "per-layer":
         raise StrategyError(
-            f"ClientDP behind a layer that shortens {name!r}",
-            why="the noise must cover every coordinate of what is released, whoever took part",
-            instead="ClientDP without that layer",
+            f"clipping='per-layer' behind a layer that draws coordinates of {name!r}",
+            why="those coordinates are of no tensor any more",
+            instead="clipping='flat'",
         )
-    if name == "buffers" or sent.values.shape[1] != shared:
+    columns = getattr(sent.space[0], "size", 0) if sent.space else sent.values.shape[1]
+    if name == "buffers" or columns != shared:
         raise StrategyError(
-            f"ClientDP around {name!r}, of {sent.values.shape[1]} numbers",
+            f"ClientDP around {name!r}, of {columns} numbers",
             why="in one norm with the update it would take most of it, and beside it it would be "
             "released without noise",
             instead="parts that send nothing of it: no Weighted, and with buffers that stay with "

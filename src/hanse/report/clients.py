@@ -14,7 +14,7 @@ from hanse.report.words import NARROW_SPACE, metric_name, quantity, shorten, who
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hanse.report.records import Experiment, Split
+    from hanse.report.records import Experiment, RunRecord, Split
 
 MOST_BARS = 20
 _WORST_BARS = 12
@@ -36,6 +36,8 @@ class ClientRow:
         pooled: of a model trained on all data in one place.
         gain: federated minus alone.
         worse: whether the federated model serves it worse than training alone.
+        sent: bytes that it sent in all rounds; None where not written down.
+        received: bytes that it was sent.
     """
 
     name: str
@@ -45,6 +47,8 @@ class ClientRow:
     pooled: float | None
     gain: float | None
     worse: bool
+    sent: float | None = None
+    received: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,11 @@ class ClientTable:
         return tuple(
             kind for kind in named if any(getattr(row, kind[0]) is not None for row in self.rows)
         )
+
+    @property
+    def traffic(self) -> bool:
+        """Whether it is known what clients sent."""
+        return any(row.sent is not None for row in self.rows)
 
 
 def client_table(experiment: Experiment, split: Split) -> ClientTable | None:
@@ -124,6 +133,7 @@ def _rows(experiment: Experiment, split: Split, metric: str, *, lower: bool) -> 
         run = experiment.runs[place]
         name = run.info.data.client_name(split, client)
         federated, alone, pooled = (mean(numbers[k] for _, numbers in entries) for k in range(3))
+        sent, received = _traffic(experiment.runs if merged else (run,), split, client)
         gain = None if federated is None or alone is None else federated - alone
         rows.append(
             ClientRow(
@@ -134,9 +144,21 @@ def _rows(experiment: Experiment, split: Split, metric: str, *, lower: bool) -> 
                 pooled=pooled,
                 gain=gain,
                 worse=gain is not None and (gain > 0 if lower else gain < 0),
+                sent=sent,
+                received=received,
             )
         )
     return rows
+
+
+def _traffic(
+    runs: Sequence[RunRecord], split: Split, client: int
+) -> tuple[float | None, float | None]:
+    """What a client that trains sent and was sent in a run, in bytes; means over the runs."""
+    known = [run.traffic.get(client, (0, 0)) for run in runs if run.traffic is not None]
+    if split != "test" or not known:
+        return None, None
+    return mean(up for up, _ in known), mean(down for _, down in known)
 
 
 def tooltip(table: ClientTable, row: ClientRow) -> str:

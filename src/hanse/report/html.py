@@ -12,8 +12,9 @@ from hanse.report.curves import drift_figures, metric_figures
 from hanse.report.data import full_participation, label_map, norms, participation
 from hanse.report.reading import read
 from hanse.report.summaries import summarise
+from hanse.report.traffic import traffic_table
 from hanse.report.verdict import dropped, numbers, sentences, tiles
-from hanse.report.words import clients, difference, duration, metric_name, quantity, whole
+from hanse.report.words import clients, difference, duration, metric_name, quantity, size, whole
 from hanse.storage import write_atomically, writing
 
 if TYPE_CHECKING:
@@ -95,12 +96,14 @@ def render(experiment: Experiment) -> str:
         labels=label_map(first.info.data),
         training=[*drift_figures(experiment), *(figure for figure in training if figure)],
         participation=_participation(first),
+        traffic=traffic_table(experiment),
         configuration=_configuration(experiment),
         environment=_environment(first),
         command=f"hanse run {_quoted(experiment, first)}" if first.config is not None else None,
         config=first.config,
         quantity=quantity,
         difference=difference,
+        size=size,
         metric_name=metric_name,
     )
 

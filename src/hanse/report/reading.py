@@ -6,7 +6,7 @@ import re
 from array import array
 from collections import Counter, defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
 from hanse.core.errors import RunError
 from hanse.report.fields import Fields, clean, lines, parse
@@ -87,6 +87,7 @@ def read_run(path: Path) -> RunRecord:
         taken_part=evaluations.taken_part(),
         mean_norm=evaluations.mean_norm(),
         baselines=_baselines(path),
+        traffic=evaluations.traffic(),
     )
 
 
@@ -255,6 +256,25 @@ def _baselines(path: Path) -> dict[str, dict[str, ClientValues]]:
     return found
 
 
+class _Sent(NamedTuple):
+    """What a round's clients sent and were sent, in bytes."""
+
+    up: array[int]  # of each client that trained
+    down: int  # to each client
+    late: array[int]  # clients that were sent it, too, and sent nothing
+
+
+def _sent(fields: Fields, clients: int) -> _Sent | None:
+    """The `bytes` of a line of training; None where it has none."""
+    found = fields.inner("bytes")
+    if found is None:
+        return None
+    up = found.wholes("up")
+    if len(up) != clients:
+        found.fail("up", "as long as the line's clients")
+    return _Sent(array("q", up), found.needed_whole("down"), array("q", found.wholes("late")))
+
+
 class _Evaluations:
     """What is kept of `clients.jsonl`: per line a few numbers, the clients of the last one only.
 
@@ -265,6 +285,7 @@ class _Evaluations:
         self.curves: dict[str, dict[int, Mapping[str, ClientStats]]] = {}
         self.last: dict[str, ClientValues] = {}
         self._trained: dict[int, tuple[array[int], array[float]]] = {}
+        self._sent: dict[int, _Sent | None] = {}
 
     def add(self, fields: Fields) -> None:
         """Take in a line."""
@@ -281,6 +302,7 @@ class _Evaluations:
             stale, _ = curve.popitem()
             if split == "train":
                 del self._trained[stale]
+                del self._sent[stale]
         stats = {
             metric: found
             for metric, row in values.metrics.items()
@@ -293,8 +315,22 @@ class _Evaluations:
                 array("q", values.clients),
                 array("d", [-1.0 if norm is None else norm for norm in norms]),
             )
+            self._sent[round_] = _sent(fields, len(values.clients))
         elif stats:
             self.last[split] = values
+
+    def traffic(self) -> dict[int, tuple[int, int]] | None:
+        """Client -> bytes that it sent and was sent; None where a round does not say."""
+        found: dict[int, tuple[int, int]] = {}
+        for round_, (clients, _) in self._trained.items():
+            sent = self._sent[round_]
+            if sent is None:
+                return None
+            each = (*zip(clients, sent.up, strict=True), *((late, 0) for late in sent.late))
+            for client, up in each:
+                before = found.get(client, (0, 0))
+                found[client] = before[0] + up, before[1] + sent.down
+        return found if self._trained else None
 
     def taken_part(self) -> dict[int, int]:
         """Client -> rounds it trained in."""

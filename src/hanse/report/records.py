@@ -177,6 +177,7 @@ class RunRecord:
         taken_part: client -> in how many rounds it trained.
         mean_norm: client -> the mean L2 norm of its updates.
         baselines: kind ("local", "pooled", "federated") -> split -> the clients' metrics.
+        traffic: client -> bytes that it sent and was sent; None where not written down.
     """
 
     path: Path
@@ -188,6 +189,7 @@ class RunRecord:
     taken_part: Mapping[int, int]
     mean_norm: Mapping[int, float]
     baselines: Mapping[str, Mapping[str, ClientValues]] = field(default_factory=dict)
+    traffic: Mapping[int, tuple[int, int]] | None = None
 
     @property
     def trained_rounds(self) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hanse.report.quantities import Spread, client_stats, mean, over_seeds
 from hanse.report.reading import read
+from hanse.report.traffic import Traffic, traffic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,6 +127,7 @@ class Summary:
         primary: the metric to look at first.
         dropped: updates that were not accepted, over all runs and rounds.
         splits: the splits that were evaluated.
+        traffic: what travelled; None where not written down.
     """
 
     name: str
@@ -138,6 +140,7 @@ class Summary:
     primary: str
     dropped: int
     splits: tuple[SplitSummary, ...]
+    traffic: Traffic | None = None
 
     def split(self, name: str) -> SplitSummary | None:
         """The summary of a split; None where it was not evaluated."""
@@ -170,6 +173,7 @@ def summarise(experiment: Experiment) -> Summary:
         primary=experiment.primary,
         dropped=sum(len(row.dropped) for run in runs for row in run.rounds),
         splits=tuple(_split(experiment, split) for split in experiment.splits),
+        traffic=traffic(experiment),
     )
 
 

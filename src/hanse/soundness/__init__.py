@@ -2,10 +2,12 @@
 
 from hanse.soundness.client_privacy import check_client_privacy, seed_of_rounds
 from hanse.soundness.composition import check, check_stragglers, check_whole_gradients
+from hanse.soundness.compression import check_compression
 
 __all__ = [
     "check",
     "check_client_privacy",
+    "check_compression",
     "check_stragglers",
     "check_whole_gradients",
     "seed_of_rounds",

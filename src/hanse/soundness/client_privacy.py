@@ -10,6 +10,7 @@ from hanse.data import SharedClients
 from hanse.data.clients import without_examples
 from hanse.layers import ClientDP, Weighted
 from hanse.selection import Uniform
+from hanse.soundness.compression import why_not_behind_a_clip
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,8 +108,7 @@ def _refuse_places(strategy: Strategy, count: int) -> None:
     if not isinstance(last, ClientDP):
         raise StrategyError(
             f"{type(last).__name__} behind ClientDP",
-            why="what comes behind the clip may make an update longer again, or send what was not "
-            "clipped",
+            why=why_not_behind_a_clip(last),
             instead=f"the other order: layers=({type(last).__name__}(…), ClientDP(…))",
         )
 

@@ -10,7 +10,7 @@ import torch
 from hanse.core.errors import ConfigError, StrategyError
 from hanse.core.types import RoundContext
 from hanse.data.batching import FullGradient
-from hanse.layers import AVERAGED, ClientDP, Normalized, Weighted
+from hanse.layers import AVERAGED, ClientDP, ErrorFeedback, Normalized, Weighted
 from hanse.local import DynamicSGD, FullGradientStep, MimeSGD
 from hanse.memory import initial_memory
 from hanse.round import initial_state, publish
@@ -36,14 +36,14 @@ def check(strategy: Strategy, task: Task, setting: Setting) -> tuple[str, ...]:
     _refuse_unsound_normalisation(strategy, task, setting)
     _refuse_sums_for_means(strategy)
     _refuse_weighted_dynamics(strategy)
-    if setting.memory == "stale" and _clients_remember(strategy, task, setting):
-        warning = (
-            f"{type(strategy.local).__name__} has clients remember a vector between rounds, but "
-            f"in a {setting.name} federation a client returns after many rounds, with stale "
-            "memory: consider fedprox, or momentum at the server"
-        )
-        return (warning,)
-    return ()
+    if setting.memory != "stale":
+        return ()
+    return tuple(
+        f"{type(part).__name__} has clients remember a vector between rounds, but in a "
+        f"{setting.name} federation a client returns after many rounds, with stale memory: "
+        f"consider {_without_memory(part)}"
+        for part in _who_remembers(strategy, task, setting)
+    )
 
 
 def check_whole_gradients(strategy: Strategy, clients: ClientData) -> None:
@@ -172,10 +172,16 @@ def _refuse_weighted_dynamics(strategy: Strategy) -> None:
             )
 
 
-def _clients_remember(strategy: Strategy, task: Task, setting: Setting) -> bool:
+def _who_remembers(strategy: Strategy, task: Task, setting: Setting) -> list[Layer]:
     broadcast = _first_broadcast(strategy, task, setting)
     _, *memories = initial_memory(strategy, broadcast, task.buffers.local)
-    return any(memories)
+    return [part for part, kept in zip(strategy.onion, memories, strict=True) if kept]
+
+
+def _without_memory(part: Layer) -> str:
+    if isinstance(part, ErrorFeedback):
+        return "Compress around Quantize or RandomK, which are right on average"
+    return "fedprox, or momentum at the server"
 
 
 def _first_broadcast(strategy: Strategy, task: Task, setting: Setting) -> Broadcast:

@@ -1,21 +1,25 @@
 """Named strategies: each a short file that puts parts together."""
 
+from hanse.strategies.compressed_fedavg import compressed_fedavg
 from hanse.strategies.dp_fedavg import dp_fedavg
 from hanse.strategies.fedavg import fedavg
 from hanse.strategies.feddyn import feddyn
 from hanse.strategies.fednova import fednova
 from hanse.strategies.fedprox import fedprox
 from hanse.strategies.fedsgd import fedsgd
+from hanse.strategies.fedsgd_topk import fedsgd_topk
 from hanse.strategies.mimelite import mimelite
 from hanse.strategies.scaffold import scaffold
 
 __all__ = [
+    "compressed_fedavg",
     "dp_fedavg",
     "fedavg",
     "feddyn",
     "fednova",
     "fedprox",
     "fedsgd",
+    "fedsgd_topk",
     "mimelite",
     "scaffold",
 ]

@@ -1,0 +1,1 @@
+"""Accuracy against the bytes that clients send."""
