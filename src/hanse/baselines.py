@@ -150,6 +150,9 @@ def _variant(
         participation=Full(),
         stragglers=None,
         evaluate_every=rounds_,
+        ledger=None,  # nothing of a baseline leaves a simulation, and no noise protects it
+        delta=None,
+        per_client=None,
     )
 
 

@@ -22,28 +22,34 @@ from hanse.data.packing import first_row, owner
 from hanse.engines.make import check_room, check_workers, make_engine
 from hanse.evaluation.per_client import evaluated_clients
 from hanse.experiment_checks import (
+    check_delta,
     check_kind,
     check_ledger,
     check_local,
     check_metrics,
     check_participation,
     check_parts,
+    check_per_client,
 )
 from hanse.models import Execution, Task, cross_entropy, next_token
 from hanse.models.execution import check_execution, loss_couples, on_exact_batches, probe
 from hanse.models.losses import IGNORED
+from hanse.privacy.histogram import PrivateHistogram
 from hanse.round import Population
 from hanse.selection import Stragglers
 from hanse.settings import Setting, setting_named
 from hanse.soundness import (
+    about_shown,
     check,
     check_client_privacy,
     check_compression,
+    check_shown,
     check_stragglers,
     check_whole_gradients,
     seed_of_rounds,
+    what_is_shown,
 )
-from hanse.spending import Spending, spending
+from hanse.spending import Spending, privacy_of, spending
 from hanse.strategy import Strategy
 from hanse.tuning.on_card import Card, choose_on_card
 from hanse.tuning.on_processor import choose_execution, examples_for
@@ -58,6 +64,7 @@ if TYPE_CHECKING:
     from hanse.engines import InProcess, Processes
     from hanse.models import Loss, Metric
     from hanse.models.task import Local
+    from hanse.privacy.statement import Shown, Statement
     from hanse.selection import Participation
 
 _SAMPLE = 4  # examples that a model is tried on before the run
@@ -91,6 +98,12 @@ class Experiment:
         stragglers: who does only a part of its work in time; `None`: nobody.
         ledger: the file of a `hanse.privacy.ledger.Ledger`, which every round is charged to before
             it begins; `None`: no budget is kept.
+        delta: at which a private run states epsilon; `None`: the ledger's, or a tenth of one
+            divided by the clients, rounded down to a power of ten.
+        per_client: what a private run makes of exact numbers about clients: `"simulation"`: they
+            are computed and written down, covered by no guarantee; `"withheld"`: no such number is
+            computed; `PrivateHistogram(…)`: nor then, and a noisy histogram is released instead.
+            `None`: withheld with a ledger, else `"simulation"`.
     """
 
     strategy: Strategy
@@ -112,6 +125,8 @@ class Experiment:
     device: str = "cpu"
     stragglers: Stragglers | None = None
     ledger: str | Path | None = None
+    delta: float | None = None
+    per_client: Shown | PrivateHistogram | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, before anything is loaded or written.
@@ -146,6 +161,8 @@ class Experiment:
                     instead=f"a whole number of at least 1, such as {name} = 10",
                 )
         check_ledger(self.ledger)
+        check_delta(self.delta, self.ledger)
+        check_per_client(self.per_client)
         check_workers(self.workers)
         device_named(self.device, self.workers)
         if (
@@ -176,6 +193,7 @@ class Prepared:
         chosen: what the setting decided, in words.
         warnings: what the user should know, in words.
         charged: what a round costs, and the ledger that it is charged to, if there is one.
+        privacy: what is promised, or what it would cost; `None` if nobody is protected.
     """
 
     experiment: Experiment
@@ -189,6 +207,12 @@ class Prepared:
     chosen: tuple[str, ...]
     warnings: tuple[str, ...]
     charged: Spending | None
+    privacy: Statement | None = None
+
+    @property
+    def shown(self) -> Shown | PrivateHistogram:
+        """What becomes of exact numbers about clients."""
+        return "simulation" if self.privacy is None else self.privacy.shown
 
 
 def prepare(experiment: Experiment) -> Prepared:
@@ -232,6 +256,8 @@ def prepare(experiment: Experiment) -> Prepared:
     )
     compression = check_compression(experiment.strategy, task, participation)
     charged = spending(experiment.ledger, experiment.strategy, participation, clients)
+    statement = _statement(experiment, task, data, participation, charged)
+    shown = "simulation" if statement is None else statement.shown
     with placed(device):
         execution = _execution(experiment, task.on(device), data, expected, device)
         execution = _on_exact_batches(experiment, execution, task, data)
@@ -246,6 +272,8 @@ def prepare(experiment: Experiment) -> Prepared:
         stragglers=experiment.stragglers,
     )
     limit = experiment.evaluation_clients or setting.evaluation_clients
+    if isinstance(shown, PrivateHistogram):
+        limit = None  # who is drawn for an evaluation would depend on who else is there
     return Prepared(
         experiment=experiment,
         task=task,
@@ -264,12 +292,34 @@ def prepare(experiment: Experiment) -> Prepared:
         chosen=_chosen(experiment, setting),
         warnings=(
             *privacy,
+            *about_shown(statement),
             *check(experiment.strategy, task, setting),
             *compression,
             *_about_empty(len(population.empty), clients),
         ),
         charged=charged,
+        privacy=statement,
     )
+
+
+def _statement(
+    experiment: Experiment,
+    task: Task,
+    data: Federation,
+    participation: Participation,
+    charged: Spending | None,
+) -> Statement | None:
+    """What is promised, and what becomes of exact numbers about clients."""
+    delta = None if experiment.delta is None else (experiment.delta, "the experiment's")
+    if charged is not None:
+        delta = charged.ledger.budget.delta, "the ledger's"
+    found = privacy_of(experiment.strategy, participation, len(data.train), delta)
+    shown = what_is_shown(experiment.per_client, found, ledger=charged is not None)
+    check_shown(
+        shown, experiment.strategy, task, data, setting_named(experiment.setting),
+        experiment.evaluation_clients,
+    )  # fmt: skip
+    return None if found is None else found.showing(shown)
 
 
 def build_model(model: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Module:

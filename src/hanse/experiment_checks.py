@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from hanse.core.errors import ConfigError, StrategyError
+from hanse.privacy.histogram import PrivateHistogram
+from hanse.privacy.statement import Shown
 from hanse.strategy import Partial
 
 if TYPE_CHECKING:
@@ -31,6 +33,36 @@ def check_ledger(ledger: object) -> None:
             why="a run opens and verifies it by itself",
             instead='the path of its file: ledger="people.ledger"',
         )
+
+
+def check_delta(delta: object, ledger: object) -> None:
+    """Refuse what is no probability, and one beside that of a ledger."""
+    if delta is None:
+        return
+    if isinstance(delta, bool) or not isinstance(delta, int | float) or not 0 < delta < 1:
+        raise ConfigError(
+            f"delta = {delta!r}",
+            why="it is the probability that a guarantee does not hold",
+            instead="a number above 0 and well below 1 / clients, such as delta = 1e-5",
+        )
+    if ledger is not None:
+        raise ConfigError(
+            f"delta = {delta!r} with a ledger",
+            why="its budget has a delta, and what is spent of it is stated at that one",
+            instead="no delta here; `hanse privacy ledger create --delta` sets the ledger's",
+        )
+
+
+def check_per_client(shown: object) -> None:
+    """Refuse another word than those that are known."""
+    known = get_args(Shown)
+    if shown is None or shown in known or isinstance(shown, PrivateHistogram):
+        return
+    raise ConfigError(
+        f"per_client = {shown!r:.80}",
+        why="it says what a private run makes of exact numbers about clients",
+        instead=f"one of {', '.join(map(repr, known))}, or PrivateHistogram(noise_multiplier=10.0)",
+    )
 
 
 _PARTS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import platform
 import zlib
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,11 @@ import torch
 from hanse.core.device import described
 from hanse.data import PackedClients, SharedClients, label_counts
 from hanse.models.task import local_globs
+from hanse.privacy.ledger import Receipt
+from hanse.privacy.statement import Releases, milestones
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import nn
 
@@ -62,6 +65,7 @@ def about(prepared: Prepared) -> dict[str, Any]:
         "local_columns": task.layout.local + task.buffers.local,
         "metrics": ["loss", *task.metrics],
         "warnings": list(prepared.warnings),
+        "privacy": _about_privacy(prepared),
         "data": _about_data(prepared),
         "status": "running",
         "advice": None,
@@ -72,8 +76,9 @@ def about(prepared: Prepared) -> dict[str, Any]:
 def fingerprint(prepared: Prepared) -> dict[str, Any]:
     """What must be equal for a run to go on: all that decides its bits but how many rounds."""
     experiment, task = prepared.experiment, prepared.task
-    execution = prepared.engine.execution
+    execution, shown = prepared.engine.execution, prepared.shown == "simulation"
     return {
+        "privacy": _mark_of_privacy(prepared),
         "strategy": repr(experiment.strategy),
         "model": _described(task.module),
         "loss": getattr(task.loss, "__qualname__", type(task.loss).__name__),
@@ -86,9 +91,9 @@ def fingerprint(prepared: Prepared) -> dict[str, Any]:
         "dtype": str(task.dtype),
         "execution": [execution.path, execution.block, execution.precision],
         "device": prepared.device.type,
-        "training data": _checksum(prepared.data.train),
+        "training data": _checksum(prepared.data.train, shown=shown),
         "test data": [
-            None if held is None else _checksum(held)
+            None if held is None else _checksum(held, shown=shown)
             for held in (prepared.data.test, prepared.data.unseen)
         ],
         "fixed weights": _fixed(task),
@@ -105,7 +110,8 @@ def round_record(done: Round) -> dict[str, Any]:
     result, train = done.result, prepared_name(done.prepared)
     record: dict[str, Any] = {"round": done.number, "seconds": done.seconds}
     if result is None:
-        record |= {"cohort": 0, "accepted": 0, "dropped": [], "train_loss": None}
+        nobody = 0 if done.prepared.shown == "simulation" else None
+        record |= {"cohort": nobody, "accepted": nobody, "dropped": [], "train_loss": None}
         record |= {"drift": None, "bytes": None}
     else:
         norms = result.facts.norm[np.isfinite(result.facts.norm)]
@@ -132,7 +138,86 @@ def round_record(done: Round) -> dict[str, Any]:
     for split in ("test", "unseen"):
         evaluation = done.evaluations.get(split)
         record[split] = None if evaluation is None else evaluation.overall
+        if split in done.histograms:  # an estimate, under a name of its own
+            released = done.histograms[split]
+            record[split] = {noisy(released.of.metric): released.mean}
+    record["histograms"] = {
+        split: {
+            "metric": released.of.metric,
+            "edges": released.of.edges,
+            "counts": released.counts,
+            "deviation": released.deviation,
+        }
+        for split, released in done.histograms.items()
+    } or None
+    record["privacy"] = _privacy_record(done)
     return record
+
+
+def noisy(metric: str) -> str:
+    """What the estimate of a metric's mean, from a noisy histogram, is called."""
+    return f"noisy_{metric}"
+
+
+def last_releases(records: Sequence[Mapping[str, Any]]) -> Releases | None:
+    """How much a private run had released by its last record; `None` where none says so."""
+    for record in reversed(records):
+        found = (record.get("privacy") or {}).get("releases")
+        if found is not None:
+            return Releases(int(found["rounds"]), int(found["histograms"]))
+    return None
+
+
+def last_receipt(records: Sequence[Mapping[str, Any]], dataset: str) -> Receipt | None:
+    """Of the ledger, as the last record kept it."""
+    for record in reversed(records):
+        found = (record.get("privacy") or {}).get("ledger")
+        if found is not None:
+            return Receipt(dataset, int(found["entries"]), str(found["head"]), found["spent"])
+    return None
+
+
+def _privacy_record(done: Round) -> dict[str, Any] | None:
+    """What was released up to a round, and what that costs."""
+    statement, receipt = done.prepared.privacy, done.receipt
+    if statement is None:
+        return None
+    slow = done.number in milestones(done.prepared.experiment.rounds)
+    return {
+        "releases": asdict(done.releases),
+        "epsilon": {
+            "rdp": statement.epsilon(done.releases, "rdp"),
+            "pld": statement.epsilon(done.releases, "pld") if slow else None,
+        },
+        "ledger": None
+        if receipt is None
+        else {"spent": receipt.epsilon, "entries": receipt.entries, "head": receipt.head},
+    }
+
+
+def _about_privacy(prepared: Prepared) -> dict[str, Any] | None:
+    """What is promised, and whose budget is charged."""
+    if prepared.privacy is None:
+        return None
+    record = prepared.privacy.record()
+    if prepared.charged is not None:
+        ledger = prepared.charged.ledger
+        budget = ledger.budget
+        record["ledger"] = {
+            "dataset": ledger.dataset,
+            "identity": ledger.identity,
+            "epsilon": budget.epsilon,
+            "accountant": budget.accountant,
+        }
+    return record
+
+
+def _mark_of_privacy(prepared: Prepared) -> dict[str, Any] | None:
+    """What must be the same for a run to go on: which ledger is charged, and what is withheld."""
+    if prepared.privacy is None:
+        return None
+    ledger = None if prepared.charged is None else prepared.charged.ledger.identity
+    return {"per_client": repr(prepared.shown), "ledger": ledger}
 
 
 def client_records(done: Round) -> Iterator[dict[str, Any]]:
@@ -180,7 +265,7 @@ def _stragglers(prepared: Prepared) -> str | None:
 def _about_data(prepared: Prepared) -> dict[str, Any]:
     data = prepared.data
     population = len(data.train)
-    listed = population <= _NAMED
+    listed = population <= _NAMED and prepared.shown == "simulation"
     everyone = np.arange(population)
     return {
         "name": data.name,
@@ -195,7 +280,9 @@ def _about_data(prepared: Prepared) -> dict[str, Any]:
         "label_counts": label_counts(data.train, len(data.classes))
         if listed and data.classes is not None
         else None,
-        "unseen": None if data.unseen is None or len(data.unseen) > _NAMED else _names(data.unseen),
+        "unseen": None
+        if data.unseen is None or len(data.unseen) > _NAMED or prepared.shown != "simulation"
+        else _names(data.unseen),
     }
 
 
@@ -208,7 +295,10 @@ def _described(module: nn.Module) -> str:
     return f"{type(module).__name__}, CRC-32 {zlib.crc32(repr(module).encode()):08x}"
 
 
-def _checksum(clients: ClientData) -> str:
+def _checksum(clients: ClientData, *, shown: bool = True) -> str:
+    """What data are, without a sum over them where no exact number about them may be shown."""
+    if not shown:
+        return f"{len(clients)} clients"
     if isinstance(clients, SharedClients):
         drawn = f"{clients.count} of the public {_checksum(clients.public)}, seed {clients.seed}"
         return f"{_checksum(clients.own)}; {drawn}"

@@ -15,12 +15,20 @@ from hanse import records
 from hanse.baselines import baselines as train_baselines
 from hanse.baselines import local_sgd
 from hanse.config import read_experiment, with_overrides
-from hanse.core.errors import DivergenceError, ModelError, RunError, StrategyError
+from hanse.core.errors import (
+    BudgetError,
+    ConfigError,
+    DivergenceError,
+    ModelError,
+    RunError,
+    StrategyError,
+)
 from hanse.experiment import Experiment, Prepared, build_model, prepare
 from hanse.models import Execution
 from hanse.models.task import Task
 from hanse.report import write as write_report
 from hanse.report.tensorboard import EventLog, check_events
+from hanse.run_accounts import account_of, check_account, name_in_ledger
 from hanse.storage import RunDirectory, to_json, write_atomically, writing
 from hanse.training import Round, evaluate_all, rounds
 
@@ -142,7 +150,10 @@ def start(
     _check_repr(prepared)
     if baselines:
         local_sgd(prepared.experiment.strategy)
+        _check_baselines(prepared)
     about = {**records.about(prepared), "baselines": baselines}
+    if prepared.charged is not None:  # a name that no other run has, wherever both were started
+        about["privacy"]["ledger"]["run"] = name_in_ledger(path)
     return RunDirectory.create(path, about, config)
 
 
@@ -178,6 +189,7 @@ def carry_on(
 def _carry_on(prepared: Prepared, run: RunDirectory) -> Generator[Round, None, None]:
     mark, last = records.fingerprint(prepared), prepared.experiment.rounds
     with _locked(run):
+        check_account(prepared, run)
         state = run.latest(mark)
         if state is not None and state.round > last:
             raise RunError(
@@ -185,6 +197,7 @@ def _carry_on(prepared: Prepared, run: RunDirectory) -> Generator[Round, None, N
                 why="a round that is done cannot be taken back",
                 instead=f"rounds = {state.round}, or more to go on",
             )
+        name, before = account_of(prepared, run, state)
         run.forget_after(-1 if state is None else state.round)
         seconds = sum(record.get("seconds") or 0.0 for record in run.metrics())
         _keep_rounds(run, last)
@@ -192,7 +205,7 @@ def _carry_on(prepared: Prepared, run: RunDirectory) -> Generator[Round, None, N
         good = None if state is None or int(state.exploded) else state
         if state is None or state.round < last:
             run.remove(_MODEL, "baselines.json")  # of fewer rounds: it would pass for the new one
-        going = rounds(prepared, start=state, run=str(run.path))
+        going = rounds(prepared, start=state, run=name, before=before)
         try:
             for done in going:
                 seconds += done.seconds
@@ -209,13 +222,33 @@ def _carry_on(prepared: Prepared, run: RunDirectory) -> Generator[Round, None, N
             run.update(status="diverged", advice=f"{error.found}: {error.instead}", seconds=seconds)
             _report(run)
             raise
-        except BaseException:  # an interrupt, an error in the user's own code, a full disk
+        except BaseException as error:  # an interrupt, the user's own code, a full disk, no budget
             with contextlib.suppress(RunError):
                 run.update(status="stopped", seconds=seconds)
+                if prepared.charged is not None and good is not None:
+                    _keep_what_was_paid(prepared, run, good, mark, error)
             raise
         finally:  # at once, whatever else holds on to it: its workers are processes
             going.close()
         run.update(seconds=seconds)
+
+
+def _keep_what_was_paid(
+    prepared: Prepared,
+    run: RunDirectory,
+    good: FederationState,
+    mark: dict[str, Any],
+    error: BaseException,
+) -> None:
+    """Keep the last state: a round that is computed again would be charged again.
+
+    Where the budget is spent, the model of the last paid round is what the run has come to.
+    """
+    run.save(good, mark)
+    if isinstance(error, BudgetError):
+        run.update(advice=f"{error.found}: {error.instead}")
+        run.write(_MODEL, _model_bytes(prepared.task, good, run.about()))
+        _report(run)
 
 
 def finish(prepared: Prepared, run: RunDirectory) -> None:
@@ -309,6 +342,15 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = N
         )
     module.load_state_dict(tensors)
     return module.eval()
+
+
+def _check_baselines(prepared: Prepared) -> None:
+    if prepared.shown != "simulation":
+        raise ConfigError(
+            "baselines of a run that withholds exact numbers about clients",
+            why="they are exact results of single clients, of models without noise",
+            instead="no baselines, or per_client='simulation'",
+        )
 
 
 def _check_repr(prepared: Prepared) -> None:

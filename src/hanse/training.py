@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -14,16 +14,23 @@ import torch
 from hanse.core.errors import DivergenceError
 from hanse.core.threads import one_thread
 from hanse.evaluation import Evaluation, evaluate
+from hanse.evaluation.released import released_histograms
 from hanse.experiment import Experiment, Prepared, prepare
 from hanse.local import AdaptiveMu, FullGradientStep, ProximalSGD, ScaffoldSGD
+from hanse.privacy.statement import Releases
 from hanse.round import FederationState, RoundResult, initial_state, run_round
 from hanse.server import ServerSGD
+from hanse.soundness import seed_of_rounds
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
     from torch import nn
 
+    from hanse.core.errors import BudgetError
+    from hanse.privacy.accounting import Accountant
+    from hanse.privacy.histogram import Released
+    from hanse.privacy.ledger import Receipt
     from hanse.strategy import Strategy
 
 _EXPLODED = 10.0  # a loss this many times the first …
@@ -40,6 +47,12 @@ class Round:
         evaluations: by split (`"test"`, `"unseen"`), where the round was evaluated.
         seconds: the time it took, evaluation included.
         prepared: the experiment it belongs to.
+        histograms: by split, noisy histograms of a metric over clients, where they were released.
+        releases: how often the run has released something, if it is private.
+        receipt: of the ledger, after what this round was charged.
+
+    Where exact numbers about clients are withheld (`Experiment.per_client`), `result` is `None` and
+    `evaluations` is empty.
     """
 
     state: FederationState
@@ -47,6 +60,9 @@ class Round:
     evaluations: Mapping[str, Evaluation]
     seconds: float
     prepared: Prepared
+    histograms: Mapping[str, Released] = field(default_factory=dict)
+    releases: Releases = Releases()
+    receipt: Receipt | None = None
 
     @property
     def number(self) -> int:
@@ -71,6 +87,15 @@ class Round:
             for name, value in layer.reported(state).items()
         }
 
+    def epsilon(self, accountant: Accountant = "rdp") -> float | None:
+        """What the run has cost so far, by itself; `None` if it is not private.
+
+        Of noise that is drawn from the run's seed it is what it would cost. `None` also where the
+        accountant is not installed, or has no proof for what is released.
+        """
+        statement = self.prepared.privacy
+        return None if statement is None else statement.epsilon(self.releases, accountant)
+
     @property
     def bytes_up(self) -> int:
         """What the cohort sent to the server: its messages, as `hanse.wire` would write them."""
@@ -94,6 +119,7 @@ def rounds(
     start: FederationState | None = None,
     *,
     run: str | None = None,
+    before: Releases | None = None,
 ) -> Generator[Round, None, None]:
     """Run an experiment round by round.
 
@@ -101,6 +127,8 @@ def rounds(
         experiment: what to run.
         start: the state to go on from; `None`: from the beginning, yielding round 0 first.
         run: what the privacy ledger calls this run, if there is one; `None`: the experiment's name.
+        before: what was released before `start`, where rounds were computed more than once;
+            `None`: each once.
 
     Worker processes, if the experiment has any, end with the iterator.
 
@@ -112,34 +140,78 @@ def rounds(
         HanseError: the experiment cannot be prepared.
     """
     prepared = experiment if isinstance(experiment, Prepared) else prepare(experiment)
+    if before is None:
+        before = Releases(0 if start is None else start.round)
     try:
-        yield from _rounds(prepared, start, run)
+        yield from _rounds(prepared, start, run or prepared.experiment.name, before)
     finally:  # also where the caller stops listening
         prepared.engine.close()
 
 
-def _rounds(prepared: Prepared, state: FederationState | None, run: str | None) -> Iterator[Round]:
-    experiment = prepared.experiment
+def _rounds(
+    prepared: Prepared, state: FederationState | None, run: str, before: Releases
+) -> Iterator[Round]:
+    experiment, charged = prepared.experiment, prepared.charged
+    # A secret of this walk: cohorts that were the same in two walks would be charged as if they
+    # had been drawn anew.
+    seed = seed_of_rounds(experiment.strategy, prepared.population.seed)
+    population = dataclasses.replace(prepared.population, seed=seed)
+    exact = prepared.shown == "simulation"
     if state is not None:
         state = state.on(prepared.device)
     else:
         state = initial_state(experiment.strategy, prepared.task, prepared.device)
         began = time.perf_counter()
         with one_thread():
-            evaluations = evaluate_all(prepared, state)
+            evaluations = evaluate_all(prepared, state) if exact else {}
             state = _watched(prepared, state, None, evaluations)
-        yield Round(state, None, evaluations, time.perf_counter() - began, prepared)
+        yield Round(
+            state, None, evaluations, time.perf_counter() - began, prepared, releases=before
+        )
     while state.round < experiment.rounds:
         began = time.perf_counter()
-        if prepared.charged is not None:
-            prepared.charged.charge(run or experiment.name, state.round + 1)
+        receipt = None if charged is None else charged.charge(run, state.round + 1)
         with one_thread():
-            state, result = run_round(
-                state, prepared.engine, prepared.population, prepared.task.layout
-            )
-            evaluations = evaluate_all(prepared, state) if _is_due(prepared, state.round) else {}
+            state, result = run_round(state, prepared.engine, population, prepared.task.layout)
+            due = prepared.shown != "withheld" and _is_due(prepared, state.round)
+            evaluations = evaluate_all(prepared, state) if due else {}
             state = _watched(prepared, state, result, evaluations)
-        yield Round(state, result, evaluations, time.perf_counter() - began, prepared)
+        done = Round(state, result, evaluations, time.perf_counter() - began, prepared)
+        done, before, refused = _seen(done, run, before, receipt)
+        yield done
+        if refused is not None:  # the round itself was paid for, and is shown first
+            raise refused
+
+
+def _seen(
+    done: Round, run: str, before: Releases, receipt: Receipt | None
+) -> tuple[Round, Releases, BudgetError | None]:
+    """What may be seen of a round, what has been released with it, and what was refused."""
+    prepared = done.prepared
+    statement, charged = prepared.privacy, prepared.charged
+    if statement is None:
+        return done, before, None
+    releases, refused = Releases(before.rounds + 1, before.histograms), None
+    if statement.shown == "simulation":
+        seen = dataclasses.replace(done, releases=releases, receipt=receipt)
+        return seen, releases, None
+    histograms: dict[str, Released] = {}
+    if statement.histogram is not None and done.evaluations:
+        event = statement.histogram
+
+        def charge(split: str) -> None:
+            nonlocal receipt
+            if charged is not None:
+                receipt = charged.charge_histogram(event, run, done.number, split)
+
+        histograms, refused = released_histograms(
+            statement, done.evaluations, charge, prepared.experiment.seed, done.number
+        )
+        releases = Releases(releases.rounds, releases.histograms + len(histograms))
+    seen = dataclasses.replace(
+        done, result=None, evaluations={}, histograms=histograms, releases=releases, receipt=receipt
+    )
+    return seen, releases, refused
 
 
 def train_loss(result: RoundResult) -> float | None:
@@ -177,6 +249,8 @@ def _watched(
     strategy = prepared.experiment.strategy
     if not bool(state.params.isfinite().all() and state.buffers.isfinite().all()):
         _stop(state, strategy, "the new model is not finite")
+    if prepared.shown != "simulation":  # whatever else there is to watch is exact
+        return state
     population = prepared.population
     trained = 0 if result is None else len(result.facts.id)
     lost = result is not None and trained > 0 and not result.accepted

@@ -23,6 +23,7 @@ from tests.docs.pages import (
 from hanse.cli.app import app
 from hanse.config import binding, experiment_file
 from hanse.models import Execution
+from hanse.privacy.histogram import PrivateHistogram
 from hanse.selection import Stragglers
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def kinds() -> dict[str, tuple[Callable[..., Any], set[str]]]:
     found["Source idx"] = (found["Source idx"][0], set(keys_of(mnist)))  # "All keys of mnist, and:"
     found["Execution"] = (Execution, set())
     found["Stragglers"] = (Stragglers, set())
+    found["Private histogram"] = (PrivateHistogram, set())
     found["[run]"] = (experiment_file._run_options, set())  # noqa: SLF001 - the keys of the table
     return found
 
@@ -160,6 +162,8 @@ EXAMPLES: Mapping[tuple[str, str], object] = {
     ("[run]", "evaluation_clients"): 5,
     ("[run]", "execution"): {"path": "module", "block": 1},
     ("[run]", "ledger"): "people.ledger",
+    ("[run]", "delta"): 1e-3,
+    ("[run]", "per_client"): "simulation",
     ("[run]", "stragglers"): {"fraction": 0.5},
     ("Stragglers", "fraction"): 0.5,
     ("Participation uniform", "fraction"): 0.5,
@@ -206,8 +210,8 @@ def table_with(heading: str, values: dict[str, object]) -> dict[str, Any]:
             return {"strategy": {"server": {"optimizer": name, **values}}}
         case "Participation":
             return {"run": {"participation": {"kind": name, **values}}}
-        case "Execution" | "Stragglers":
-            return {"run": {kind.lower(): values}}
+        case "Execution" | "Stragglers" | "Private":
+            return {"run": {"per_client" if kind == "Private" else kind.lower(): values}}
     return {"run": values}
 
 

@@ -68,6 +68,35 @@ def test_the_lines_of_a_run_are_as_described(run: Path) -> None:
     assert list(trained["metrics"]) == ["loss", "norm", "cosine"]
 
 
+def test_the_privacy_of_a_run_is_as_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    begun, _ = hanse(
+        "privacy ledger create people.ledger --dataset people --epsilon 9 --delta 0.01"
+    )
+    assert begun == 0
+    changes = {
+        "strategy": {"name": "dp_fedavg", "noise": "os", "noise_multiplier": 3.0},
+        "run": {
+            "ledger": "people.ledger",
+            "per_client": {"bins": 3},
+            "participation": {"kind": "poisson", "rate": 0.5},
+        },
+    }
+    (tmp_path / "private.toml").write_text(as_toml(merged(BASE, changes)), encoding="utf-8")
+    status, output = hanse("run private.toml --out private")
+    assert status == 0, output
+    about = json.loads((tmp_path / "private" / "run.json").read_text(encoding="utf-8"))
+    last = lines(tmp_path / "private" / "metrics.jsonl")[-1]
+    per_client = {"per_client": None}  # described in words
+    found = {*keys(about["privacy"] | per_client), *keys(last["privacy"])}
+    assert described("privacy") == found
+    assert set(last["histograms"]) == {"test", "unseen"}
+    for histogram in last["histograms"].values():
+        assert list(histogram) == ["metric", "edges", "counts", "deviation"]
+
+
 def test_baselines_are_as_described(run: Path) -> None:
     assert "baselines.json" in headings("run-directory.md")
     baselines = json.loads((run / "baselines.json").read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,16 @@ import torch
 from tests.runs.small_runs import experiment, federation
 
 import hanse
-from hanse import BudgetError, ClientDP, ConfigError, Experiment, LedgerError, Poisson, RunError
+from hanse import (
+    BudgetError,
+    ClientDP,
+    ConfigError,
+    Experiment,
+    LedgerError,
+    Poisson,
+    RunError,
+    Uniform,
+)
 from hanse.core.types import Layer
 from hanse.experiment import prepare
 from hanse.privacy.accounting import epsilon
@@ -97,7 +107,8 @@ def test_a_run_stops_with_the_model_of_the_last_paid_round(ledger: Ledger, tmp_p
     resume(tmp_path / "run", model)
     entries = Ledger.open(ledger.path).entries()
     assert [e.round for e in entries if e.kind == "charge"] == list(range(1, 11))
-    assert {e.run for e in entries if e.kind == "charge"} == {str(tmp_path / "run")}
+    (name,) = {e.run for e in entries if e.kind == "charge"}
+    assert str(name).startswith(f"{tmp_path / 'run'} #")
 
 
 def test_two_runs_spend_of_one_budget(ledger: Ledger) -> None:
@@ -120,7 +131,8 @@ def test_a_round_that_is_computed_again_is_charged_again(ledger: Ledger, tmp_pat
         hanse.runs.start(prepared, tmp_path / "run"),
     )
     next(going), next(going)
-    going.close()  # round 1 is charged, and in no checkpoint
+    going.close()
+    shutil.rmtree(tmp_path / "run" / "checkpoints")  # as a kill leaves it: charged, and nowhere
     resume(tmp_path / "run", model)
     found = [(e.round, e.repetition) for e in ledger.entries()[1:]]
     assert found == [(1, 0), (1, 1), (2, 0)]
@@ -169,3 +181,106 @@ def test_a_ledger_that_is_not_there_is_refused_before_a_run_begins(
     assert not (tmp_path / "run").exists()
     with pytest.raises(RunError):
         resume(tmp_path / "run", missing)
+
+
+# --------------------------------------------------------------------- which ledger, whose account
+def test_a_stopped_run_keeps_its_last_round_so_that_it_is_not_charged_again(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    with pytest.raises(BudgetError):
+        run(charged(ledger, checkpoint_every=100), tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / f"round-{PAID:06d}").is_dir()
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert "hanse privacy ledger raise" in (tmp_path / "run" / "report.html").read_text()
+    ledger.raise_budget(100.0, "the board agreed")
+    resume(tmp_path / "run", charged(ledger, checkpoint_every=100))
+    found = [entry.round for entry in ledger.entries() if entry.kind == "charge"]
+    assert found == list(range(1, 11))
+
+
+@pytest.fixture
+def begun(ledger: Ledger, tmp_path: Path) -> Path:
+    """A run that stopped after its first round."""
+    going = hanse.runs.carry_on(
+        prepared := prepare(charged(ledger, rounds=3)), hanse.runs.start(prepared, tmp_path / "run")
+    )
+    next(going), next(going)
+    going.close()
+    return tmp_path / "run"
+
+
+def test_a_run_does_not_go_on_without_its_ledger(begun: Path, ledger: Ledger) -> None:
+    free = replace(charged(ledger, rounds=3), ledger=None)
+    for other in (free, replace(free, per_client="withheld")):
+        with pytest.raises(RunError, match="the ledger of 'people'"):
+            resume(begun, other)
+    assert len(ledger.entries()) == 2
+
+
+def test_a_run_does_not_go_on_with_another_ledger(
+    begun: Path, ledger: Ledger, tmp_path: Path
+) -> None:
+    other = Ledger.create(tmp_path / "other.ledger", "people", Budget(100.0, DELTA, "rdp"))
+    with pytest.raises(RunError, match="ledger"):
+        resume(begun, charged(other, rounds=3))
+    assert len(other.entries()) == 1
+
+
+def test_a_run_without_a_ledger_does_not_go_on_with_one(ledger: Ledger, tmp_path: Path) -> None:
+    """Its first rounds would have cost nothing."""
+    free = replace(charged(ledger, rounds=2), ledger=None, per_client="withheld")
+    run(free, tmp_path / "run")
+    with pytest.raises(RunError, match="ledger"):
+        resume(tmp_path / "run", charged(ledger, rounds=3))
+    assert len(ledger.entries()) == 1
+
+
+def test_a_ledger_may_be_moved_and_not_put_back(
+    begun: Path, ledger: Ledger, tmp_path: Path
+) -> None:
+    moved = tmp_path / "elsewhere" / "people.ledger"
+    moved.parent.mkdir()
+    shutil.copy(ledger.path, older := tmp_path / "older.ledger")
+    resume(begun, charged(ledger, rounds=2))
+    shutil.move(ledger.path, moved)
+    with pytest.raises(LedgerError, match="entries"):  # a copy from before the second round
+        resume(begun, charged(Ledger.open(older), rounds=3))
+    resume(begun, charged(Ledger.open(moved), rounds=3))
+    found = Ledger.open(moved).entries()[1:]
+    assert [entry.round for entry in found] == [1, 2, 3]
+    assert len({entry.run for entry in found}) == 1
+
+
+def test_runs_of_one_name_have_accounts_of_their_own(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.raise_budget(100.0, "for a test")
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        done = run(charged(ledger, rounds=2), "run").metrics()
+        assert done[-1]["privacy"]["releases"]["rounds"] == 2
+    found = [(entry.round, entry.repetition) for entry in ledger.entries() if entry.run]
+    assert found == [(1, 0), (2, 0)] * 2
+
+
+def test_what_a_ledger_cannot_add_up_is_refused_before_a_run_begins(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.charge(GaussianEvent(10.0, adjacency="replace"), run="statistics", round=0)
+    with pytest.raises(ConfigError, match="replace"):
+        run(charged(ledger), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_each_walk_draws_cohorts_of_its_own(ledger: Ledger) -> None:
+    """Two walks of one prepared experiment are two releases: their cohorts must not be the same."""
+    ledger.raise_budget(100.0, "for a test")
+    prepared = prepare(
+        charged(ledger, participation=Uniform(count=3), rounds=6, per_client="simulation")
+    )
+    walks = [
+        [tuple(one.result.facts.id) for one in rounds(prepared) if one.result is not None]
+        for _ in range(2)
+    ]
+    assert walks[0] != walks[1]

@@ -324,7 +324,7 @@ def test_a_run_says_what_is_not_covered(source: Literal["seeded", "os"]) -> None
     )
     *_, last = rounds(experiment)
     said = "\n".join(last.prepared.warnings)
-    assert "nothing has been charged" in said
+    assert "nothing is charged to a ledger" in said
     assert "no guarantee covers them" in said
     assert ("drawn from the run's seed" in said) == (source == "seeded")
     assert ("operating system" in said) == (source == "os")

@@ -284,10 +284,27 @@ def _line(done: Round, total: int, seconds: float, first: int, link: Link | None
         if link is not None:
             longest = link.seconds(max(done.result.facts.sent, default=0), done.result.broadcast)
             words.append(f"{took(longest)} at {link}")
+    for split, released in done.histograms.items():
+        words.append(f"{split} {released.of.metric} about {released.mean:.3f}, from noisy counts")
+    words += _spent(done)
     if done.number > first:
         left = seconds / (done.number - first) * (total - done.number)
         words.append(f"{left:.0f} s left")
     return Text(" · ".join(words))
+
+
+def _spent(done: Round) -> list[str]:
+    """What the run has cost by itself, where it is private; with a ledger, all that was spent."""
+    prepared = done.prepared
+    if prepared.charged is not None and done.receipt is not None:
+        budget, now = prepared.charged.ledger.budget.epsilon, done.receipt
+        return [f"epsilon {now.epsilon:.2f} of {budget:g} spent on {now.dataset}"]
+    cost = done.epsilon("rdp") if done.number else None
+    if prepared.privacy is None or cost is None:
+        return []
+    return [
+        f"epsilon {cost:.2f}" + " if its noise were not seeded" * (not prepared.privacy.protects)
+    ]
 
 
 def _close(console: Console, path: Path, link: Link | None) -> None:
@@ -307,6 +324,10 @@ def _print_summary(console: Console, numbers: Summary, link: Link | None) -> Non
             continue
         several = split.clients > 1
         title = f"{split.split}: {split.clients} client{'s' * several}, {split.examples:,} examples"
+        if not split.clients:
+            title = f"{split.split}: estimates from noisy counts"
+        if numbers.uncovered:
+            title += "; exact, not covered by the privacy guarantee"
         if numbers.runs > 1:
             title += f"; mean ± deviation of {numbers.runs} seeds"
         table = Table(title=title, title_justify="left", title_style="bold")

@@ -210,6 +210,13 @@ def _warnings(
     ):
         each = ", ".join(f"{label} {rounds:,}" for label, rounds in lengths.items())
         texts.append(f"The runs have different numbers of rounds ({each}).")
+    exact = [label for label, one in zip(labels, experiments, strict=True)
+             if any(run.info.privacy and run.info.privacy.exact for run in one.runs)]  # fmt: skip
+    if exact:
+        texts.append(
+            f"The numbers of {listed(exact)} are exact ones of a simulation: no privacy guarantee "
+            "covers them, nor a choice that is made by them."
+        )
     texts += _about_seeds(labels, experiments)
     if len({(run.info.machine, run.info.torch) for one in experiments for run in one.runs}) > 1:
         texts.append("The runs were made on different machines: do not compare their times.")

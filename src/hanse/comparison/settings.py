@@ -120,6 +120,13 @@ def check_clients(labels: Sequence[str], experiments: Sequence[Experiment]) -> N
     """
     first = experiments[0].first.info.data
     for label, experiment in zip(labels[1:], experiments[1:], strict=True):
+        if _withholds(experiment) != _withholds(experiments[0]):
+            raise RunError(
+                f"of {labels[0]} and {label}, one withholds exact numbers about clients",
+                why="there is no metric that both have",
+                instead="runs with the same run.per_client, or `hanse report` of each",
+            )
+    for label, experiment in zip(labels[1:], experiments[1:], strict=True):
         data = experiment.first.info.data
         both = (
             ("the data set", first.name, data.name),
@@ -138,6 +145,11 @@ def check_clients(labels: Sequence[str], experiments: Sequence[Experiment]) -> N
                     instead="runs on the same data (data.seed decides how a data set is split), or "
                     "`hanse report` of each",
                 )
+
+
+def _withholds(experiment: Experiment) -> bool:
+    promised = experiment.first.info.privacy
+    return promised is not None and not promised.exact
 
 
 def _said(ours: object, theirs: object) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hanse.comparison.measures import outcome, reached, spent
 from hanse.report.figure import Table
+from hanse.report.privacy import last_spent
 from hanse.report.quantities import mean, over_seeds
 from hanse.report.words import (
     NOTHING,
@@ -15,6 +16,7 @@ from hanse.report.words import (
     listed,
     metric_name,
     named,
+    number,
     quantity,
     size,
     spread,
@@ -49,6 +51,9 @@ def overview(comparison: Comparison) -> Table:
     goal = comparison.goal
     if goal is not None:
         head.append(f"To {metric_name(goal.metric).lower()} {quantity(goal.metric, goal.value)}")
+    private = any(run.info.privacy for one in comparison.experiments for run in one.runs)
+    if private:
+        head.append("Epsilon of a run")
     head += ["Sent up", "Sent down", "A round", "Rounds", "Status"]
     rows = []
     for label, experiment in zip(comparison.labels, comparison.experiments, strict=True):
@@ -57,6 +62,8 @@ def overview(comparison: Comparison) -> Table:
             cells += _reached(experiment, split, metric)
         if goal is not None:
             cells.append(_to_goal(comparison, experiment))
+        if private:
+            cells.append(_epsilon(experiment))
         took = spent(experiment)
         trained = sorted({run.trained_rounds for run in experiment.runs})
         cells += [
@@ -94,6 +101,22 @@ def _reached(experiment: Experiment, split: Split, metric: str) -> list[str]:
     at = "" if found.best_round is None else f" (round {found.best_round:,})"
     top = spread(metric, found.best)
     return [spread(metric, found.final), top if top == NOTHING else top + at]
+
+
+def _epsilon(experiment: Experiment) -> str:
+    """What the costliest run of an experiment has cost by itself, or would."""
+    costs = []
+    for run in experiment.runs:
+        now = last_spent(run)
+        cost = None if now is None else now.tightest[0]
+        if run.info.privacy is None:
+            return "no privacy"
+        if cost is None:
+            return NOTHING
+        costs.append((cost, run.info.privacy))
+    cost, promised = max(costs, key=lambda one: one[0])
+    at = "" if promised.delta is None else f" at delta {promised.delta:g}"
+    return f"{number(cost)}{at}" if promised.protects else f"would be {number(cost)}{at}"
 
 
 def _to_goal(comparison: Comparison, experiment: Experiment) -> str:

@@ -20,6 +20,8 @@ from hanse.core.types import ServerOptimizer
 from hanse.data.partition import Scheme
 from hanse.local import CosineDecay, ExponentialDecay, Schedule, StepDecay
 from hanse.models import Execution
+from hanse.privacy.histogram import PrivateHistogram
+from hanse.privacy.statement import Shown
 from hanse.selection import Full, Participation, Poisson, Stragglers, Uniform
 from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
 
@@ -233,6 +235,7 @@ def _hints(function: Component) -> dict[str, Any]:
     # Annotations that a module imports for the type checker only are looked up here.
     known = {t.__name__: t for t in (*_TABLES, Execution, Sequence, Iterable, Path)}
     known |= {"Scheme": Scheme, "Stragglers": Stragglers}
+    known |= {"Shown": Shown, "PrivateHistogram": PrivateHistogram}
     found: dict[str, Any] = {}
     for name, annotation in getattr(target, "__annotations__", {}).items():
         one = types.SimpleNamespace(__annotations__={name: annotation})

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hanse.models import Execution
+    from hanse.privacy.histogram import PrivateHistogram
+    from hanse.privacy.statement import Shown
     from hanse.selection import Participation, Stragglers
 
 SOURCES: Mapping[str, Component] = {
@@ -403,10 +405,12 @@ def _run_options(
     device: str = "cpu",
     stragglers: Stragglers | None = None,
     ledger: Path | None = None,
+    delta: float | None = None,
+    per_client: Shown | PrivateHistogram | None = None,
 ) -> None:
     """The keys of `[run]`, with their types and defaults; only its signature is used."""
     del rounds, seed, setting, participation, evaluate_every, evaluation_clients
-    del execution, checkpoint_every, workers, device, stragglers, ledger
+    del execution, checkpoint_every, workers, device, stragglers, ledger, delta, per_client
 
 
 def _named(table: Mapping[str, Any], section: str, key: str) -> tuple[str, dict[str, Any]]:

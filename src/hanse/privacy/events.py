@@ -11,6 +11,9 @@ Adjacency = Literal["add-remove", "replace"]
 """Neighbouring federations differ by a client that one of them lacks, or that has other data in the
 other. Sensitivities, and with them noise multipliers, are those of the adjacency named."""
 
+Unit = Literal["client", "example"]
+"""What neighbouring federations differ by: all the data of a client, or one example of a client."""
+
 Sampling = Literal["none", "poisson", "without-replacement"]
 
 

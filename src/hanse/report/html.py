@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from hanse.report.clients import ClientTable, client_figures, client_table
 from hanse.report.curves import drift_figures, metric_figures
 from hanse.report.data import full_participation, label_map, norms, participation
+from hanse.report.privacy import card
 from hanse.report.reading import read
 from hanse.report.summaries import summarise
 from hanse.report.traffic import traffic_table
@@ -91,6 +92,7 @@ def render(experiment: Experiment) -> str:
         more_dropped=more_gone,
         tiles=tiles(summary, first.info.data.nouns),
         numbers=numbers(summary),
+        privacy=card(experiment),
         curves=metric_figures(experiment, summary.splits),
         sections=_sections(experiment, summary),
         labels=label_map(first.info.data),

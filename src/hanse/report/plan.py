@@ -83,7 +83,11 @@ def render_plan(plan: Plan) -> str:
 
 def render_svg(plan: Plan) -> str:
     """The chart by itself, with a title, a legend and the colours of the page."""
-    figure = _figure(plan)
+    return standalone(_figure(plan), plan.facts)
+
+
+def standalone(figure: Figure, facts: str) -> str:
+    """A figure as an SVG by itself, with its title, a line below it, and its legend."""
     inner = ET.fromstring(figure.drawing.wide)  # noqa: S314 - written by this program
     width, height = map(float, inner.attrib["viewBox"].split()[2:])
     top, rows = 44.0, len(figure.legend)
@@ -103,7 +107,7 @@ def render_svg(plan: Plan) -> str:
         root, "rect", {"x": "-8", "width": "100%", "height": "100%", "fill": "var(--surface)"}
     )
     ET.SubElement(root, "text", {"x": "12", "y": "20", "class": "row-name"}).text = figure.title
-    ET.SubElement(root, "text", {"x": "12", "y": "37"}).text = plan.facts
+    ET.SubElement(root, "text", {"x": "12", "y": "37"}).text = facts
     inner.attrib.update(
         {"y": f"{top:g}", "width": f"{width:g}", "height": f"{height:g}", "overflow": "visible"}
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
 from hanse.core.errors import RunError
 from hanse.report.fields import Fields, clean, lines, parse
+from hanse.report.guarantee import guarantee, histograms, spent
 from hanse.report.quantities import client_stats
 from hanse.report.records import (
     LOSS,
@@ -130,6 +131,7 @@ def _info(fields: Fields) -> RunInfo:
         status=cast("Status", status),
         advice=fields.text("advice", most=_LONG) or None,
         seconds=fields.number("seconds"),
+        privacy=guarantee(fields),
     )
 
 
@@ -209,6 +211,8 @@ def _round(fields: Fields, data: DataInfo) -> RoundRow:
         bytes_up=sent.whole("up"),
         bytes_down=sent.whole("down"),
         metrics=metrics,
+        privacy=spent(fields),
+        histograms=histograms(fields, get_args(Split)),
     )
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from hanse.report.guarantee import Counts, Guarantee, Spent
     from hanse.report.quantities import ClientStats, Number
 
 Status = Literal["finished", "running", "stopped", "diverged"]
@@ -65,6 +66,7 @@ class RunInfo:
     Attributes:
         seconds: wall-clock time of the run so far; None where not written yet.
         local_columns: how many of the parameters stay with the clients.
+        privacy: what is promised; None where nobody is protected.
         (the others as in `run.json`)
     """
 
@@ -91,6 +93,7 @@ class RunInfo:
     status: Status
     advice: str | None
     seconds: float | None
+    privacy: Guarantee | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,8 @@ class RoundRow:
         bytes_up: what the cohort sent to the server; None where not written down.
         bytes_down: what the cohort was sent.
         metrics: per evaluated split, the example-weighted metrics over its clients.
+        privacy: what was spent up to here; None where nobody is protected.
+        histograms: per split, the noisy histogram that was released.
     """
 
     round: int
@@ -133,6 +138,8 @@ class RoundRow:
     bytes_up: int | None
     bytes_down: int | None
     metrics: Mapping[str, Mapping[str, Number]]
+    privacy: Spent | None = None
+    histograms: Mapping[str, Counts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,8 @@ class Summary:
         dropped: updates that were not accepted, over all runs and rounds.
         splits: the splits that were evaluated.
         traffic: what travelled; None where not written down.
+        uncovered: whether the numbers are exact ones of a private run, which its guarantee does
+            not cover.
     """
 
     name: str
@@ -141,6 +143,7 @@ class Summary:
     dropped: int
     splits: tuple[SplitSummary, ...]
     traffic: Traffic | None = None
+    uncovered: bool = False
 
     def split(self, name: str) -> SplitSummary | None:
         """The summary of a split; None where it was not evaluated."""
@@ -174,6 +177,7 @@ def summarise(experiment: Experiment) -> Summary:
         dropped=sum(len(row.dropped) for run in runs for row in run.rounds),
         splits=tuple(_split(experiment, split) for split in experiment.splits),
         traffic=traffic(experiment),
+        uncovered=any(run.info.privacy is not None and run.info.privacy.exact for run in runs),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from hanse.core.errors import ConfigError, RunError
 from hanse.evaluation.spread import lower_is_better
 from hanse.report.fields import lines, parse
+from hanse.report.guarantee import guarantee
 from hanse.report.quantities import client_stats
 from hanse.report.reading import read
 from hanse.storage import to_json, write_atomically, writing
@@ -34,6 +35,9 @@ _SCALARS = {
     "bytes/up": ("bytes", "up"),
     "bytes/down": ("bytes", "down"),
     "time/seconds a round": ("seconds",),
+    "privacy/epsilon of this run, by rdp": ("privacy", "epsilon", "rdp"),
+    "privacy/epsilon of this run, by pld": ("privacy", "epsilon", "pld"),
+    "privacy/epsilon spent of the ledger": ("privacy", "ledger", "spent"),
 }
 
 
@@ -106,6 +110,7 @@ class EventLog:
         if config.is_file():
             text = "".join(f"    {line}\n" for line in config.read_text("utf-8").splitlines())
             self._writer.add_text("config.toml", text, 0, walltime=self._start)
+        self._privacy(self._writer)
         clients = lines(self._run / "clients.jsonl")
         waiting = next(clients, None)
         for fields in lines(self._run / "metrics.jsonl"):
@@ -116,6 +121,17 @@ class EventLog:
                 waiting = next(clients, None)
             self._round(self._writer, fields.values, own)
         self._writer.flush()
+
+    def _privacy(self, writer: SummaryWriter) -> None:
+        """Say what is promised of a private run, and that its exact numbers are not."""
+        about = self._run / "run.json"
+        promised = guarantee(parse(about.read_bytes(), str(about)))
+        if promised is None:
+            return
+        texts = [promised.mechanism, *(f"not covered: {text}" for text in promised.not_covered)]
+        if not promised.protects:
+            texts.insert(0, "no guarantee: the noise is drawn from the run's seed")
+        writer.add_text("privacy", "\n\n".join(texts), 0, walltime=self._start)
 
     def close(self) -> None:
         """Write what is left, and close the file."""

@@ -61,6 +61,8 @@ def sentences(experiment: Experiment, summary: Summary) -> list[str]:
         for split in reversed(summary.splits)
         if split.metrics and split.metrics[0].overall is not None
     ]
+    if not found and (promised := experiment.first.info.privacy) and not promised.exact:
+        return [_progress(summary) + ".", "Exact numbers about clients are withheld."]
     if not found:
         return [_progress(summary) + ".", "No evaluation with finite numbers was written down."]
     return [
@@ -268,12 +270,14 @@ def numbers(summary: Summary) -> Table:
             )
     head = ("", "All examples", "Client mean", "Std over clients", "Worst decile", "Worst client",
             "Alone", "Pooled")  # fmt: skip
-    empty = [place for place in (6, 7) if all(row[place] == "–" for row in rows)]
+    empty = [place for place in range(2, 8) if all(row[place] == "–" for row in rows)]
     kept = [place for place in range(len(head)) if place not in empty]
     several = f"Mean ± standard deviation over {summary.runs} seeds. " if summary.runs > 1 else ""
     note = several + (
         "“All examples” weighs clients by their examples, “client mean” counts each once; the "
         "worst decile is the mean over the tenth of the clients served worst (rounded up)."
+        if 2 in kept
+        else "Estimates from noisy counts of clients, each client counting once."
     )
     return Table(
         tuple(head[place] for place in kept),

@@ -149,7 +149,9 @@ def shorten(text: str, most: int) -> str:
 
 
 def clients(split: str, many: int, nouns: Mapping[str, str]) -> str:
-    """How many clients of a split: `7 training clients`."""
+    """How many clients of a split: `7 training clients`; without a number where it is not said."""
+    if not many:
+        return f"{_SPLIT_CLIENTS[split]} {nouns['clients']}"
     noun = nouns["client" if many == 1 else "clients"]
     return f"{many:,} {_SPLIT_CLIENTS[split]} {noun}"
 

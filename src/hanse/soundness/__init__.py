@@ -3,12 +3,16 @@
 from hanse.soundness.client_privacy import check_client_privacy, seed_of_rounds
 from hanse.soundness.composition import check, check_stragglers, check_whole_gradients
 from hanse.soundness.compression import check_compression
+from hanse.soundness.exact_numbers import about_shown, check_shown, what_is_shown
 
 __all__ = [
+    "about_shown",
     "check",
     "check_client_privacy",
     "check_compression",
+    "check_shown",
     "check_stragglers",
     "check_whole_gradients",
     "seed_of_rounds",
+    "what_is_shown",
 ]

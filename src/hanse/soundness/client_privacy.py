@@ -153,8 +153,8 @@ def _warnings(
         )
     else:
         said.append(
-            "ClientDP: nothing has been charged. This run keeps no account of what its rounds "
-            "spend, so it states no epsilon; a ledger does (docs/privacy-ledger.md)"
+            "ClientDP: nothing is charged to a ledger. Epsilon is stated of this run by itself, as "
+            "if nothing else were released of the same data (docs/privacy-ledger.md)"
             if ledger is None
             else f"every round is charged to {ledger} before it begins"
         )
@@ -169,10 +169,6 @@ def _warnings(
                 "for bit, and rounds that a resumed run computes again are released twice. Cohorts "
                 "and batches are drawn from a secret of this process, not from the run's seed"
             )
-    said.append(
-        "losses, norms, metrics and the per-client results of this run have no noise: no guarantee "
-        "covers them"
-    )
     if isinstance(participation, Uniform):
         said.append(
             "cohorts of a fixed size are accounted for with one client replaced, which moves a sum "

@@ -125,7 +125,7 @@ def _refuse_unsound_normalisation(strategy: Strategy, task: Task, setting: Setti
         )
     if not count:
         return
-    broadcast = _first_broadcast(strategy, task, setting)
+    broadcast = first_broadcast(strategy, task, setting)
     taken = torch.arange(1, _TRIED + 1, dtype=task.dtype)
     if strategy.local.effective_steps(broadcast, taken) is None:
         raise StrategyError(
@@ -173,7 +173,7 @@ def _refuse_weighted_dynamics(strategy: Strategy) -> None:
 
 
 def _who_remembers(strategy: Strategy, task: Task, setting: Setting) -> list[Layer]:
-    broadcast = _first_broadcast(strategy, task, setting)
+    broadcast = first_broadcast(strategy, task, setting)
     _, *memories = initial_memory(strategy, broadcast, task.buffers.local)
     return [part for part, kept in zip(strategy.onion, memories, strict=True) if kept]
 
@@ -184,7 +184,8 @@ def _without_memory(part: Layer) -> str:
     return "fedprox, or momentum at the server"
 
 
-def _first_broadcast(strategy: Strategy, task: Task, setting: Setting) -> Broadcast:
+def first_broadcast(strategy: Strategy, task: Task, setting: Setting) -> Broadcast:
+    """What is published before the first round."""
     context = RoundContext(
         number=1,
         key=np.uint64(0),

@@ -209,6 +209,7 @@ class Account:
         charged: each different event, as if it had happened once, and how often it did.
         last: the last entry.
         last_event: what was charged last, happening once.
+        first: the hash of the first entry.
     """
 
     dataset: str
@@ -216,6 +217,7 @@ class Account:
     charged: Mapping[GaussianEvent, int]
     last: Entry
     last_event: GaussianEvent | None = None
+    first: str = ""
 
     def events(self, also: GaussianEvent | None = None) -> list[GaussianEvent]:
         """All that was released, equal events as one with a count; as if `also` were charged."""
@@ -264,7 +266,7 @@ def _added(account: Account | None, entry: Entry, charged: dict[GaussianEvent, i
     if account is None:
         values = (entry.budget_epsilon, entry.budget_delta, entry.accountant)
         budget = Budget(*cast("Any", values))
-        return Account(str(entry.dataset), budget, charged, entry)
+        return Account(str(entry.dataset), budget, charged, entry, first=entry.hash)
     if entry.kind == "raise":
         budget = replace(account.budget, epsilon=cast("float", entry.budget_epsilon))
         return replace(account, budget=budget, last=entry)

@@ -130,6 +130,11 @@ class Ledger:
         return self._account
 
     @property
+    def identity(self) -> str:
+        """The hash of the first entry, which no other ledger has, and each copy of this one."""
+        return self._account.first
+
+    @property
     def budget(self) -> Budget:
         """What may be spent, as it was raised last."""
         return self.account().budget
@@ -157,6 +162,15 @@ class Ledger:
             return self._epsilon(budget, account.events(also))
 
         return most_that_fit(cost, budget.epsilon, most)
+
+    def check(self, event: GaussianEvent) -> None:
+        """See whether the ledger's accountant can add an event to the others; nothing is charged.
+
+        Raises:
+            ConfigError: it has no proof for such an event, or none beside the others.
+        """
+        account = self.account()
+        self._epsilon(account.budget, account.events(_plain(event)))
 
     def charge(self, event: GaussianEvent, *, run: str, round: int) -> Receipt:  # noqa: A002 - the field's word
         """Charge an event before it is released.
