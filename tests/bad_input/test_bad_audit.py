@@ -46,6 +46,19 @@ TABLE: dict[str, Bad] = {
         audited({"strategy": hanse.dp_fedavg(noise_multiplier=0)}),
         audited(),
     ),
+    "clients that compress": Bad(
+        StrategyError,
+        "an audit of clients that compress 'delta'",
+        "without compression",
+        audited(
+            {
+                "strategy": hanse.dp_fedavg().replace(
+                    layers=(hanse.Compress(hanse.TopK(0.5)), ClientDP())
+                )
+            }
+        ),
+        audited({"strategy": hanse.dp_fedavg().replace(layers=(ClientDP(),))}),
+    ),
     "no experiment": Bad(
         ConfigError,
         "'digits.toml' as an experiment",

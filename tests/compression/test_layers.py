@@ -23,7 +23,16 @@ from tests.engine.small import (
 from tests.runs.small_runs import experiment
 
 import hanse
-from hanse.compression import READERS, Compressor, Quantize, RandomK, Rotate, Sign, TopK
+from hanse.compression import (
+    READERS,
+    Compressor,
+    HalfPrecision,
+    Quantize,
+    RandomK,
+    Rotate,
+    Sign,
+    TopK,
+)
 from hanse.core.errors import StrategyError, WireError
 from hanse.core.layout import ParameterLayout
 from hanse.core.types import Layer, RoundContext, Summed, Vector
@@ -379,6 +388,15 @@ def test_a_round_without_anybody_releases_the_same_kind_of_noise(layer: Layer | 
     nobody, some = noise_of(layers, 1, 4), noise_of(layers)
     assert torch.equal(nobody != 0, some != 0)
     assert int((nobody != 0).sum()) == (3 if isinstance(layer, Compress) else 5)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [TopK(count=1), Rotate(4), HalfPrecision(), Quantize(8, limit=1.0), Rotate(4) >> RandomK(0.5)],
+)
+def test_noise_alone_is_the_same_whatever_is_compressed_before_the_clip(inner: Compressor) -> None:
+    clip = ClientDP(0.5, 1.0)
+    assert torch.equal(noise_of((Compress(inner), clip), 1, 4), noise_of((clip,), 1, 4))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hanse.core.errors import StrategyError
 from hanse.core.rng import derive, hash_grid
 from hanse.core.types import Layer, Vector
 from hanse.data import Block
@@ -139,7 +140,19 @@ class CanaryLayer(Layer):
     def on_client(
         self, update: Update, broadcast: Broadcast, memory: Memory, client: ClientContext
     ) -> tuple[Update, Memory]:
-        """Replace the rows of canaries: the whole norm is the update's, the rest is zero."""
+        """Replace the rows of canaries: the whole norm is the update's, the rest is zero.
+
+        Raises:
+            StrategyError: clients compress what they send.
+        """
+        for name, vector in update.items():
+            if vector.space:
+                raise StrategyError(
+                    f"an audit of clients that compress {name!r}",
+                    why="canaries send directions of the whole model",
+                    instead="an audit of the strategy without compression: clip and noise behind "
+                    "it are the same",
+                )
         if self.silent:
             update = {name: v.scaled(torch.zeros_like(v.scale)) for name, v in update.items()}
         chosen = np.flatnonzero(client.id >= self.canaries.first)

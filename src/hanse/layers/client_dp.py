@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         ClientContext,
         Memory,
         RoundContext,
+        Space,
         State,
         Update,
     )
@@ -298,6 +299,13 @@ class ClientDP(Layer):
         factor = math.exp(-self.clip.rate * (share - self.clip.quantile))
         return after, {CLIP: state[CLIP] * factor}
 
+    def of_nobody(self, total: Aggregate, round_: RoundContext) -> Aggregate:
+        """In the spaces that clients would have sent them in: noise must tell nothing."""
+        return {
+            name: Summed(*_but_for_coordinates(summed.values, summed.space))
+            for name, summed in total.items()
+        }
+
     def reported(self, state: State) -> Mapping[str, Tensor]:
         """An adaptive clip norm, as the next round will use it."""
         return {CLIP: state[CLIP]} if isinstance(self.clip, AdaptiveClip) else {}
@@ -328,13 +336,18 @@ def _dense(sent: Vector) -> Vector:
     So noise covers every coordinate of what is released, whoever took part, and what a compressor
     has made longer is clipped again.
     """
-    values, space = sent.values, sent.space
-    if all(type(one) is Coordinates for one in space):
+    if all(type(one) is Coordinates for one in sent.space):
         return sent
-    values, scale = values * sent.scale.unsqueeze(1), torch.ones_like(sent.scale)
+    values, space = _but_for_coordinates(sent.values * sent.scale.unsqueeze(1), sent.space)
+    return Vector(values, torch.ones_like(sent.scale), space)
+
+
+def _but_for_coordinates(
+    values: Tensor, space: tuple[Space, ...]
+) -> tuple[Tensor, tuple[Space, ...]]:
     while not all(type(one) is Coordinates for one in space):
         values, space = space[-1].lift(values), space[:-1]
-    return Vector(values, scale, space)
+    return values, space
 
 
 def _refuse_unlike(name: str, sent: Vector, shared: int, clipping: str) -> None:
