@@ -121,7 +121,7 @@ def test_the_six_rows_that_everybody_knows_are_there_word_for_word() -> None:
 def test_every_strategy_is_in_a_row() -> None:
     named = {
         re.search(
-            r"compressed_fedavg|dp_fedavg|fed\w+|scaffold|mimelite", " ".join(ROWS[n].settings)
+            r"compressed_fedavg|l?dp_\w+|fed\w+|scaffold|mimelite", " ".join(ROWS[n].settings)
         )
         for n in RELEASED
     }
@@ -160,7 +160,10 @@ def test_what_is_not_there_promises_no_command() -> None:
 # ----------------------------------------------------------------------- what it says of them
 def file_of(row: Row) -> str:
     """The experiment file that a row can be tried on."""
-    return {"data-sharing.md": "PUBLIC", "dp-fedavg.md": "PRIVATE"}.get(row.page, "FILE")
+    private = ("dp-fedavg.md", "dp-ftrl.md", "ldp-fedavg.md")
+    if row.page in private:
+        return "PRIVATE"
+    return "PUBLIC" if row.page == "data-sharing.md" else "FILE"
 
 
 @pytest.mark.parametrize("name", RELEASED)
@@ -203,8 +206,8 @@ def measured(row: Row) -> dict[str, float]:
     file = with_overrides(read_experiment(Path(file_of(row))), list(row.settings))
     experiment, counting = file.experiment(), Counting()
     *before, last_layer = experiment.strategy.layers
-    # Nothing may come behind a ClientDP, which sends as many numbers as it is given.
-    clips = isinstance(last_layer, hanse.ClientDP)
+    # Nothing may come behind these two, which send as many numbers as they are given.
+    clips = isinstance(last_layer, hanse.ClientDP | hanse.LocalDP)
     ordered = (*before, counting, last_layer) if clips else (*before, last_layer, counting)
     strategy = experiment.strategy.replace(layers=ordered)
     *_, last = hanse.rounds(replace(experiment, strategy=strategy))
@@ -294,8 +297,10 @@ def test_what_is_asked_for_is_said_in_words(folder: Path) -> None:
     assert some.out.startswith("Of this release, 9 fit; the simplest is first.")
     assert "SCAFFOLD (" not in some.out
     one = command_line("strategies", "--privacy", "high")
-    assert one.out.startswith("Of this release, 1 fits; the simplest is first.")
-    none = command_line("strategies", "--table", "--privacy", "very-high")
+    assert one.out.startswith("Of this release, 3 fit; the simplest is first.")
+    only = command_line("strategies", "--privacy", "very-high")
+    assert only.out.startswith("Of this release, 1 fits; the simplest is first.")
+    none = command_line("strategies", "--table", "--privacy", "very-high", "--scale", "cross-silo")
     words = " ".join(none.out.split())
     assert words.startswith("None of this release fits; FedSGD + SecAgg would, and are not in it.")
     assert "but its privacy is high" in words

@@ -9,7 +9,8 @@ import torch
 
 from hanse.core.types import Vector
 from hanse.layers import ClientDP
-from hanse.layers.client_dp import CLIP, STEPS
+from hanse.layers.client_dp import CLIP
+from hanse.layers.clip import STEPS, rows_of
 from hanse.privacy import GaussianEvent
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 class WithoutNoise(ClientDP):
     """The noise is left out."""
 
-    def _noised(self, values: Tensor, multiplier: float, name: str, round_: RoundContext) -> Tensor:
-        del multiplier
+    def _noised(self, values: Tensor, sigma: float, name: str, round_: RoundContext) -> Tensor:
+        del sigma
         return super()._noised(values, 0.0, name, round_)
 
 
@@ -37,7 +38,7 @@ class WithoutClip(ClientDP):
     ) -> tuple[Update, Memory]:
         """Round only."""
         unit = float(broadcast.extra[CLIP]) / STEPS
-        rows = {name: self._rows(name, sent) for name, sent in update.items()}
+        rows = rows_of(update, broadcast.round.layout, self.side_scale, "ClientDP", "flat")
         ones = torch.ones(len(client.id), dtype=torch.float64)
         return {name: Vector((row / unit).trunc(), ones) for name, row in rows.items()}, memory
 
@@ -46,16 +47,16 @@ class WithoutClip(ClientDP):
 class NoiseByCohort(ClientDP):
     """The noise is divided by the size of the cohort, and then the sum with it once more."""
 
-    def _noised(self, values: Tensor, multiplier: float, name: str, round_: RoundContext) -> Tensor:
-        return super()._noised(values, multiplier / round_.expected, name, round_)
+    def _noised(self, values: Tensor, sigma: float, name: str, round_: RoundContext) -> Tensor:
+        return super()._noised(values, sigma / round_.expected, name, round_)
 
 
 @dataclass(frozen=True)
 class HalfTheNoise(ClientDP):
     """The noise has half the standard deviation that is accounted for."""
 
-    def _noised(self, values: Tensor, multiplier: float, name: str, round_: RoundContext) -> Tensor:
-        return super()._noised(values, multiplier / 2, name, round_)
+    def _noised(self, values: Tensor, sigma: float, name: str, round_: RoundContext) -> Tensor:
+        return super()._noised(values, sigma / 2, name, round_)
 
 
 @dataclass(frozen=True)

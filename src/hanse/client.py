@@ -30,7 +30,8 @@ class ClientResult(NamedTuple):
         trained: the update before the layers, k rows, for measuring drift.
         everyone: all K clients, with the facts of their training.
         finite: `[K]` bool; who is among the k. The others send nothing and remember nothing new.
-        norm: `[k]`, the Euclidean norm of what training sends as `delta`.
+        norm: `[k]`, the Euclidean norm of what training sends as `delta`; NaN for who sends zeros
+            in the place of what was not finite.
     """
 
     update: Update
@@ -84,6 +85,9 @@ def client_round(
 
     # Before anything is encoded: quantised or masked, a NaN would become a finite number.
     finite, norm = _finite(update, own, kept)
+    if any(layer.answers_always for layer in strategy.layers):
+        update, own, kept = _silenced(finite, update, (own, kept), memory)
+        finite, norm = torch.ones_like(finite), norm.where(finite, torch.nan)
     done = ClientResult(
         update, (own, kept, *memories[1:]), everyone, update, everyone, finite, norm
     )
@@ -136,6 +140,26 @@ def _finite(update: Update, *memory: Memory) -> tuple[Tensor, Tensor]:
     for slot in memory:
         rows += [value.reshape(len(value), -1).sum(dim=1) for value in slot.values()]
     return torch.stack(rows).isfinite().all(dim=0), norms["delta"]
+
+
+def _silenced(
+    finite: Tensor, update: Update, after: tuple[Memory, Memory], before: Slots
+) -> tuple[Update, Memory, Memory]:
+    """Zeros in the place of what is not finite, from clients that remember what they did."""
+
+    def chosen(new: Tensor, old: Tensor) -> Tensor:
+        rows = finite.reshape(-1, *[1] * (new.dim() - 1))
+        return torch.where(rows, new, old)
+
+    zeros = {
+        name: Vector(chosen(v.values, torch.zeros_like(v.values)), v.scale, v.space)
+        for name, v in update.items()
+    }
+    own, kept = (
+        {name: chosen(value, old[name]) for name, value in new.items()}
+        for new, old in zip(after, before, strict=False)
+    )
+    return zeros, own, kept
 
 
 def _select(done: ClientResult, rows: Tensor) -> ClientResult:

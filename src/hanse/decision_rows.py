@@ -402,4 +402,44 @@ ROWS = (
         "Sent once, before the first round. For mnist, fashion-mnist and idx; other data "
         "take hanse.data.share.",
     ),
+    Row(
+        name="DP-FTRL",
+        privacy="high",
+        scale="cross-device",
+        also="cross-silo",
+        non_iid="low",
+        best_for="Differential privacy where cohorts cannot be drawn at random, or kept secret",
+        page="dp-ftrl.md",
+        settings=(
+            "strategy.name=dp_ftrl",
+            "strategy.rounds=100",
+            "run.participation={kind = 'separated', separation = 2}",
+        ),
+        remembers="nothing",
+        down="1",
+        up="1",
+        partial_participation="yes",
+        partial_work="no",
+        source="Kairouz et al., ICML 2021",
+        note="The noise of a round is partly taken back in later ones. Set separation to as many "
+        "groups as your clients make, and rounds to those that will be run: with one turn a client "
+        "in 1024 rounds, the model has a seventh of the noise of independent rounds.",
+    ),
+    Row(
+        name="LDP-FedAvg",
+        privacy="very high",
+        scale="cross-device",
+        non_iid="low",
+        best_for="A server that nobody trusts, and very many clients",
+        page="ldp-fedavg.md",
+        settings=("strategy.name=ldp_fedavg",),
+        remembers="nothing",
+        down="1",
+        up="1",
+        partial_participation="yes",
+        partial_work="no",
+        source="Kasiviswanathan et al., SICOMP 2011",
+        note="Each client adds its own noise before it sends anything. For the same epsilon the "
+        "mean of n clients has 2 sqrt(n) times the noise of a trusted server's.",
+    ),
 )

@@ -252,16 +252,10 @@ def prepare(experiment: Experiment) -> Prepared:
         data.train,
         participation,
         experiment.stragglers,
+        experiment.rounds,
         experiment.ledger,
     )
     compression = check_compression(experiment.strategy, task, participation)
-    charged = spending(experiment.ledger, experiment.strategy, participation, clients)
-    statement = _statement(experiment, task, data, participation, charged)
-    shown = "simulation" if statement is None else statement.shown
-    with placed(device):
-        execution = _execution(experiment, task.on(device), data, expected, device)
-        execution = _on_exact_batches(experiment, execution, task, data)
-    check_stragglers(experiment.stragglers, experiment.strategy)
     population = Population(
         clients=clients,
         participation=participation,
@@ -271,6 +265,13 @@ def prepare(experiment: Experiment) -> Prepared:
         empty=without_examples(data.train),
         stragglers=experiment.stragglers,
     )
+    charged = spending(experiment.ledger, experiment.strategy, population)
+    statement = _statement(experiment, task, data, population, charged)
+    shown = "simulation" if statement is None else statement.shown
+    with placed(device):
+        execution = _execution(experiment, task.on(device), data, expected, device)
+        execution = _on_exact_batches(experiment, execution, task, data)
+    check_stragglers(experiment.stragglers, experiment.strategy)
     limit = experiment.evaluation_clients or setting.evaluation_clients
     if isinstance(shown, PrivateHistogram):
         limit = None  # who is drawn for an evaluation would depend on who else is there
@@ -306,14 +307,14 @@ def _statement(
     experiment: Experiment,
     task: Task,
     data: Federation,
-    participation: Participation,
+    population: Population,
     charged: Spending | None,
 ) -> Statement | None:
     """What is promised, and what becomes of exact numbers about clients."""
     delta = None if experiment.delta is None else (experiment.delta, "the experiment's")
     if charged is not None:
         delta = charged.ledger.budget.delta, "the ledger's"
-    found = privacy_of(experiment.strategy, participation, len(data.train), delta)
+    found = privacy_of(experiment.strategy, population, delta)
     shown = what_is_shown(experiment.per_client, found, ledger=charged is not None)
     check_shown(
         shown, experiment.strategy, task, data, setting_named(experiment.setting),

@@ -186,8 +186,8 @@ def _privacy_record(done: Round) -> dict[str, Any] | None:
     return {
         "releases": asdict(done.releases),
         "epsilon": {
-            "rdp": statement.epsilon(done.releases, "rdp"),
-            "pld": statement.epsilon(done.releases, "pld") if slow else None,
+            "rdp": done.epsilon("rdp"),
+            "pld": done.epsilon("pld") if slow else None,
         },
         "ledger": None
         if receipt is None

@@ -21,7 +21,7 @@ from hanse.core.rng import derive
 from hanse.core.types import Broadcast, RoundContext, Summed
 from hanse.engines import STRAGGLER, Dropped
 from hanse.memory import ClientMemory
-from hanse.selection import Selected
+from hanse.selection import Selected, Separated
 from hanse.wire import broadcast_message, length
 
 if TYPE_CHECKING:
@@ -161,7 +161,11 @@ class Population:
             policy: what becomes of partial work.
         """
         key = derive(self.seed, "round", number)
-        ids = self.participation.select(self.clients, derive(key, "cohort"))
+        if isinstance(self.participation, Separated):  # one schedule for all rounds
+            schedule = derive(self.seed, "schedule")
+            ids = self.participation.select(self.clients, schedule, number)
+        else:
+            ids = self.participation.select(self.clients, derive(key, "cohort"))
         if len(self.empty):
             ids = np.setdiff1d(ids, self.empty)
         everyone, nobody = Selected(ids), Selected(ids[:0])

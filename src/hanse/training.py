@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from dataclasses import dataclass, field
@@ -91,10 +92,15 @@ class Round:
         """What the run has cost so far, by itself; `None` if it is not private.
 
         Of noise that is drawn from the run's seed it is what it would cost. `None` also where the
-        accountant is not installed, or has no proof for what is released.
+        accountant is not installed, or has no proof for what is released; and where clients differ
+        or noise is correlated, after rounds that were computed again: a ledger counts them.
         """
         statement = self.prepared.privacy
-        return None if statement is None else statement.epsilon(self.releases, accountant)
+        if statement is None or not (
+            statement.counts_repeated or self.releases.rounds == self.number
+        ):
+            return None
+        return statement.epsilon(self.releases, accountant)
 
     @property
     def bytes_up(self) -> int:
@@ -168,9 +174,12 @@ def _rounds(
         yield Round(
             state, None, evaluations, time.perf_counter() - began, prepared, releases=before
         )
+    charges: Iterator[Receipt | None] = itertools.repeat(None)
+    if charged is not None:
+        charges = charged.charges(run, state.round)
     while state.round < experiment.rounds:
         began = time.perf_counter()
-        receipt = None if charged is None else charged.charge(run, state.round + 1)
+        receipt = next(charges)
         with one_thread():
             state, result = run_round(state, prepared.engine, population, prepared.task.layout)
             due = prepared.shown != "withheld" and _is_due(prepared, state.round)

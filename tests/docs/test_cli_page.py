@@ -81,6 +81,7 @@ def kinds() -> dict[str, tuple[Callable[..., Any], set[str]]]:
         ("Schedule", binding.SCHEDULES),
         ("Optimiser", binding.SERVERS),
         ("Participation", binding.PARTICIPATIONS),
+        ("Correlation", binding.CORRELATIONS),
     )
     for kind, components in of:
         found |= {f"{kind} {name}": (one, set()) for name, one in components.items()}
@@ -127,7 +128,8 @@ KINDS = kinds()
 
 
 def test_every_kind_is_described_and_no_other() -> None:
-    prefixes = ("Source", "Model ", "Strategy ", "Schedule ", "Optimiser ", "Participation ")
+    parts = ("Source", "Model ", "Strategy ", "Schedule ", "Optimiser ")
+    prefixes = (*parts, "Participation ", "Correlation ")
     described = {h for h in headings("cli.md") if h.startswith(prefixes)}
     assert described == {h for h in KINDS if h.startswith(prefixes)}
 
@@ -152,7 +154,9 @@ def test_tables_have_the_keys_that_are_understood_with_every_kind() -> None:
         "source", "feature_noise", "feature_rotations", "standardise",
     }  # fmt: skip
     assert {row[0] for row in PAGE["[model]"]} == {"name", "loss", "metrics", "local"}
-    assert {row[0] for row in PAGE["[strategy]"]} == {"name", "client_dp", "compression", "partial"}
+    assert {row[0] for row in PAGE["[strategy]"]} == {
+        "name", "client_dp", "compression", "local_dp", "partial",
+    }  # fmt: skip
 
 
 # Keys whose value cannot be guessed from the page.
@@ -171,6 +175,13 @@ EXAMPLES: Mapping[tuple[str, str], object] = {
     ("Participation poisson", "rate"): 0.5,
     ("Strategy compressed_fedavg", "fraction"): 0.1,
     ("Strategy compressed_fedavg", "broadcast_bits"): 8,
+    ("Participation separated", "separation"): 3,
+    ("Participation separated", "most"): 2,
+    ("Correlation toeplitz", "rounds"): 9,
+    ("Correlation toeplitz", "bands"): 3,
+    ("Correlation tree", "rounds"): 9,
+    ("Strategy dp_ftrl", "rounds"): 100,
+    ("Strategy dp_ftrl", "bands"): 3,
     ("Strategy fedsgd", "lr"): 0.1,
     ("Strategy fedsgd_topk", "lr"): 0.1,
     ("Strategy fedsgd_topk", "bits"): 8,
@@ -200,16 +211,16 @@ def table_with(heading: str, values: dict[str, object]) -> dict[str, Any]:
     match kind:
         case "Source":
             return {"data": {"source": name, **values}}
-        case "Model":
-            return {"model": {"name": name, **values}}
-        case "Strategy":
-            return {"strategy": {"name": name, **values}}
+        case "Model" | "Strategy":
+            return {kind.lower(): {"name": name, **values}}
         case "Schedule":
             return {"strategy": {"lr": {"schedule": name, **values}}}
         case "Optimiser":
             return {"strategy": {"server": {"optimizer": name, **values}}}
         case "Participation":
             return {"run": {"participation": {"kind": name, **values}}}
+        case "Correlation":
+            return {"strategy": {"client_dp": {"correlation": {"kind": name, **values}}}}
         case "Execution" | "Stragglers" | "Private":
             return {"run": {"per_client" if kind == "Private" else kind.lower(): values}}
     return {"run": values}

@@ -22,7 +22,7 @@ from hanse.auditing import attack as module
 from hanse.auditing.attack import _prepared
 from hanse.auditing.canaries import RELEASED
 from hanse.auditing.page import render_audit, write_audit
-from hanse.layers.client_dp import STEPS
+from hanse.layers.clip import STEPS
 from hanse.privacy import GaussianEvent, epsilon
 from hanse.privacy.events import Budget
 from hanse.privacy.ledger import Ledger

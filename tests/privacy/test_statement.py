@@ -13,18 +13,21 @@ from tests.privacy.test_runs_are_charged import private
 from tests.runs.small_runs import experiment, federation
 
 import hanse
-from hanse import ConfigError, Poisson, Uniform
+from hanse import ClientDP, ConfigError, Poisson, Separated, Uniform
 from hanse.experiment import prepare
 from hanse.privacy.accounting import epsilon
+from hanse.privacy.correlated import sensitivity
 from hanse.privacy.events import GaussianEvent
 from hanse.privacy.statement import Releases, Statement, default_delta, every_round, milestones
+from hanse.round import Population
 from hanse.runs import carry_on, resume, run, start
-from hanse.spending import privacy_of
+from hanse.spending import client_epsilons, privacy_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hanse import Experiment
+    from hanse.selection import Participation
 
 EVENT = GaussianEvent(2.0, "poisson", 0.5)
 PEOPLE = 6
@@ -129,19 +132,59 @@ def test_a_round_that_a_kill_may_have_interrupted_counts(tmp_path: Path) -> None
     assert lines(tmp_path / "run")[-1]["privacy"]["releases"]["rounds"] == 3  # type: ignore[index]
 
 
+def population(participation: Participation) -> Population:
+    return Population(PEOPLE, participation, "cross-silo", seed=0)
+
+
 def test_privacy_of_reads_the_participation() -> None:
-    found = privacy_of(private("os"), Poisson(0.5), PEOPLE)
+    found = privacy_of(private("os"), population(Poisson(0.5)))
     assert found is not None
     assert found.protects
     assert any("cohorts" in text for text in found.not_covered)
-    whole = privacy_of(private("os"), hanse.Full(), PEOPLE)
+    whole = privacy_of(private("os"), population(hanse.Full()))
     assert whole is not None
     assert not any("cohorts" in text for text in whole.not_covered)
     assert [*whole.events(3)[0]] == [*every_round(GaussianEvent(2.0))(3)[0]]
 
 
+def test_correlated_rounds_cost_what_their_sensitivity_does() -> None:
+    strategy = hanse.dp_ftrl(rounds=6, noise_multiplier=2.0)
+    found = privacy_of(strategy, population(Separated(separation=3)))
+    assert found is not None
+    assert found.event is None
+    assert any("checkpoint" in text for text in found.not_covered)
+    layer = strategy.layers[-1]
+    assert isinstance(layer, ClientDP)
+    assert layer.correlation is not None
+    whole = GaussianEvent(2.0 / sensitivity(layer.correlation, 3))
+    assert found.epsilon(Releases(6), "rdp") == pytest.approx(
+        epsilon([whole], found.delta, "rdp"), rel=1e-3
+    )
+    assert found.epsilon(Releases(2), "rdp") < found.epsilon(Releases(6), "rdp")  # type: ignore[operator]
+
+
+def test_of_clients_with_noise_of_their_own_the_costliest_counts() -> None:
+    people = population(Uniform(count=3))
+    strategy = hanse.ldp_fedavg(noise_multiplier=4.0)
+    found = privacy_of(strategy, people)
+    assert found is not None
+    assert (found.unit, found.adjacency) == ("client", "replace")
+    assert found.against.startswith("the server")
+    worst = client_epsilons(strategy, people, 7, found.delta, "rdp").max()
+    assert found.epsilon(Releases(7), "rdp") == pytest.approx(worst, rel=1e-3)
+
+
+def test_what_repeated_rounds_of_correlated_noise_cost_is_left_to_a_ledger() -> None:
+    one = simulated(
+        strategy=hanse.dp_ftrl(rounds=5, noise_multiplier=2.0), participation=Separated(3)
+    )
+    *_, last = hanse.rounds(one)
+    assert last.epsilon() is not None
+    assert dataclasses.replace(last, releases=Releases(last.number + 1)).epsilon() is None
+
+
 def test_no_epsilon_where_the_accountant_has_none() -> None:
-    found = privacy_of(private("os"), Uniform(count=3), PEOPLE)
+    found = privacy_of(private("os"), population(Uniform(count=3)))
     assert found is not None
     assert found.epsilon(Releases(1), "pld") is None
     assert found.epsilon(Releases(1), "rdp") is not None

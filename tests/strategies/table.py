@@ -8,7 +8,15 @@ import pytest
 
 from hanse.compression import HalfPrecision, Quantize, RandomK, Sign, TopK
 from hanse.data.batching import Steps
-from hanse.layers import AdaptiveClip, ClientDP, Compress, ErrorFeedback, Normalized, Weighted
+from hanse.layers import (
+    AdaptiveClip,
+    ClientDP,
+    Compress,
+    ErrorFeedback,
+    LocalDP,
+    Normalized,
+    Weighted,
+)
 from hanse.local import (
     SGD,
     AdaptiveMu,
@@ -20,16 +28,20 @@ from hanse.local import (
     ScaffoldSGD,
     StepDecay,
 )
+from hanse.privacy import BinaryTree, Toeplitz
+from hanse.selection import Separated, Uniform
 from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
 from hanse.strategies import (
     compressed_fedavg,
     dp_fedavg,
+    dp_ftrl,
     fedavg,
     feddyn,
     fednova,
     fedprox,
     fedsgd,
     fedsgd_topk,
+    ldp_fedavg,
     mimelite,
     scaffold,
 )
@@ -37,6 +49,8 @@ from hanse.strategy import Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from hanse.selection import Participation
 
 TABLE: dict[str, Strategy] = {
     "fedavg": fedavg(),
@@ -100,6 +114,23 @@ TABLE: dict[str, Strategy] = {
         layers=(Normalized(4.0), ClientDP(0.3))
     ),
     "dp-mimelite": mimelite().replace(layers=(ClientDP(0.3),)),
+    "dp-ftrl": dp_ftrl(rounds=9, clip=0.3, noise_multiplier=0.5, local_epochs=2),
+    "dp-ftrl-bands-prox-adam": dp_ftrl(
+        rounds=9, bands=3, clip=0.3, noise_multiplier=0.5, mu=0.5, server=ServerAdam(0.05)
+    ),
+    "dp-ftrl-tree-per-layer": dp_ftrl(
+        rounds=6, matrix="tree", clip=0.3, noise_multiplier=0.5, clipping="per-layer"
+    ),
+    "dp-ftrl-sgd": fedsgd(lr=0.5).replace(
+        layers=(ClientDP(0.3, 0.5, correlation=Toeplitz(6, bands=2)),)
+    ),
+    "dp-ftrl-fednova": fednova().replace(
+        layers=(Normalized(4.0), ClientDP(0.3, 0.5, correlation=BinaryTree(7)))
+    ),
+    "ldp-fedavg": ldp_fedavg(clip=0.3, noise_multiplier=0.5, local_epochs=2),
+    "ldp-fedprox-yogi": ldp_fedavg(clip=0.3, noise_multiplier=0.5, mu=0.5, server=ServerYogi(0.05)),
+    "ldp-scaffold": scaffold().replace(layers=(LocalDP(0.3, 0.5, side_scale=0.1),)),
+    "ldp-fednova": fednova().replace(layers=(Normalized(4.0), LocalDP(0.3, 0.5))),
     "mimelite": mimelite(local_epochs=2),
     "mimelite-adam": mimelite(lr=0.02, beta2=0.9, tau=0.1, weight_decay=0.01),
     "mimelite-chunks": Strategy(
@@ -128,6 +159,13 @@ TABLE: dict[str, Strategy] = {
         layers=(ErrorFeedback(TopK(0.5) >> Quantize(8, "nearest")), ClientDP(0.3, 0.5))
     ),
 }
+
+
+def participation(name: str, count: int = 3) -> Participation:
+    """Whom a strategy may choose of eleven: those with correlated noise need turns."""
+    last = TABLE[name].layers[-1:]
+    turns = any(isinstance(part, ClientDP) and part.correlation for part in last)
+    return Separated(11 // count) if turns else Uniform(count=count)
 
 
 def with_one_of(cases: Sequence[tuple[Any, ...]]) -> list[Any]:

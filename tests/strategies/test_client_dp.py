@@ -33,7 +33,7 @@ from hanse.data.batching import Epochs, Steps
 from hanse.engines import InProcess
 from hanse.experiment import Experiment, prepare
 from hanse.layers import AdaptiveClip, ClientDP, Normalized, Weighted
-from hanse.layers.client_dp import STEPS
+from hanse.layers.clip import STEPS
 from hanse.local import SGD, LocalSGD
 from hanse.privacy.events import GaussianEvent
 from hanse.round import publish

@@ -17,7 +17,7 @@ from tests.engine.small import (
     snapshot,
     world,
 )
-from tests.strategies.table import TABLE
+from tests.strategies.table import TABLE, participation
 
 import hanse
 import hanse.aggregation
@@ -26,7 +26,6 @@ import hanse.data
 import hanse.local
 from hanse.experiment import Experiment, prepare
 from hanse.models import Execution
-from hanse.selection import Uniform
 from hanse.training import rounds
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def test_a_resumed_run_gives_the_bits_of_an_unbroken_one(name: str) -> None:
         federation(),
         mlp(),
         rounds=6,
-        participation=Uniform(count=3),
+        participation=participation(name),
         evaluate_every=3,
         execution=VMAP,
     )

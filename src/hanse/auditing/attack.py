@@ -202,6 +202,14 @@ def _audited(prepared: Prepared) -> ClientDP:
             why="without noise it claims no epsilon",
             instead="noise_multiplier=1.0, or whatever the run is to be released with",
         )
+    if layer.correlation is not None:
+        raise ConfigError(
+            f"an audit of {layer.correlation!r}",
+            why="its rounds are released together, and the attack is on rounds with noise of their "
+            "own",
+            instead="an audit of the same run without the correlation, with participation Full(), "
+            "Poisson(…) or Uniform(…)",
+        )
     return layer
 
 

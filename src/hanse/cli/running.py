@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hanse.report import MetricSummary, Spread
+    from hanse.report.traffic import Traffic
     from hanse.training import Round
 
 _LINES = 10  # printed of a run whose output is no terminal
@@ -340,16 +341,19 @@ def _print_summary(console: Console, numbers: Summary, link: Link | None) -> Non
             if any(row[name] for row in rows) and (several or not about_spread):
                 table.add_row(name, *(Text(row[name] or "–") for row in rows))
         console.print(table)
-    sent = numbers.traffic
-    if sent is not None:
-        text = (
-            f"travelled: {size(sent.up)} up, {size(sent.down)} down; a client's message: "
-            f"{size(sent.message_up)} up, {size(sent.message_down)} down"
-        )
-        if link is not None:
-            up, down = link.seconds(sent.message_up, 0), link.seconds(0, sent.message_down)
-            text += f", which takes {took(up)} and {took(down)} at {link}"
-        console.print(text, markup=False, soft_wrap=True)
+    if numbers.traffic is not None:
+        console.print(_travelled(numbers.traffic, link), markup=False, soft_wrap=True)
+
+
+def _travelled(sent: Traffic, link: Link | None) -> str:
+    text = (
+        f"travelled: {size(sent.up)} up, {size(sent.down)} down; a client's message: "
+        f"{size(sent.message_up)} up, {size(sent.message_down)} down"
+    )
+    if link is None:
+        return text
+    up, down = link.seconds(sent.message_up, 0), link.seconds(0, sent.message_down)
+    return f"{text}, which takes {took(up)} and {took(down)} at {link}"
 
 
 def _cells(metric: MetricSummary) -> dict[str, str | None]:

@@ -20,9 +20,10 @@ from hanse.core.types import ServerOptimizer
 from hanse.data.partition import Scheme
 from hanse.local import CosineDecay, ExponentialDecay, Schedule, StepDecay
 from hanse.models import Execution
+from hanse.privacy import BinaryTree, Correlation, Toeplitz
 from hanse.privacy.histogram import PrivateHistogram
 from hanse.privacy.statement import Shown
-from hanse.selection import Full, Participation, Poisson, Stragglers, Uniform
+from hanse.selection import Full, Participation, Poisson, Separated, Stragglers, Uniform
 from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
 
 Component = Callable[..., Any]
@@ -38,12 +39,19 @@ SERVERS: Mapping[str, Component] = {
     "sgd": ServerSGD,
     "yogi": ServerYogi,
 }
-PARTICIPATIONS: Mapping[str, Component] = {"full": Full, "poisson": Poisson, "uniform": Uniform}
+PARTICIPATIONS: Mapping[str, Component] = {
+    "full": Full,
+    "poisson": Poisson,
+    "separated": Separated,
+    "uniform": Uniform,
+}
+CORRELATIONS: Mapping[str, Component] = {"toeplitz": Toeplitz, "tree": BinaryTree}
 
 _TABLES: Mapping[Any, tuple[str, Mapping[str, Component]]] = {
     Schedule: ("schedule", SCHEDULES),
     ServerOptimizer: ("optimizer", SERVERS),
     Participation: ("kind", PARTICIPATIONS),
+    Correlation: ("kind", CORRELATIONS),
 }
 """Parts that a file writes as a table: the key that names the kind, and the kinds."""
 

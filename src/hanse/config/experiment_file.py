@@ -30,7 +30,7 @@ from hanse.config.binding import (
 from hanse.core.errors import ConfigError, did_you_mean
 from hanse.data import Federation
 from hanse.experiment import Experiment, build_model
-from hanse.layers import ClientDP, Weighted
+from hanse.layers import ClientDP, LocalDP, Weighted
 from hanse.models import Task
 from hanse.strategies.compression import compressed
 from hanse.strategy import Partial, Strategy
@@ -84,9 +84,10 @@ LOCALS: Mapping[str, Component] = {"batch-norm": models.batch_norm}
 PARTS: Mapping[str, tuple[str, Mapping[str, Component], tuple[str, ...]]] = {
     "data": ("source", SOURCES, ("feature_noise", "feature_rotations", "standardise")),
     "model": ("name", MODELS, ("loss", "metrics", "local")),
-    "strategy": ("name", STRATEGIES, ("client_dp", "compression", "partial")),
+    "strategy": ("name", STRATEGIES, ("client_dp", "compression", "local_dp", "partial")),
 }
 """For each section the key that names its component, the components, and what goes with any."""
+_PRIVATE: Mapping[str, type[ClientDP | LocalDP]] = {"client_dp": ClientDP, "local_dp": LocalDP}
 _SECTIONS = ("name", "data", "model", "strategy", "run")
 
 
@@ -347,8 +348,8 @@ def _local(name: str, base: Path) -> Component:
 
 def _strategy(table: Mapping[str, Any], base: Path) -> Strategy:
     name, rest = _named(table, "strategy", "name")
-    partial, private = rest.pop("partial", None), rest.pop("client_dp", None)
-    compression = rest.pop("compression", None)
+    partial, compression = rest.pop("partial", None), rest.pop("compression", None)
+    private = {key: rest.pop(key) for key in _PRIVATE if key in rest}
     strategy = call(named(name, STRATEGIES, "strategy.name", base), rest, "strategy", base)
     if not isinstance(strategy, Strategy):
         raise ConfigError(
@@ -356,9 +357,9 @@ def _strategy(table: Mapping[str, Any], base: Path) -> Strategy:
             why="a run needs a hanse.Strategy",
             instead="return Strategy(local=…), or fedavg(…).then(…)",
         )
-    if private is not None:
-        layer = convert(private, ClientDP, "strategy.client_dp", base)
-        strategy = _private(strategy, layer, rest.get("weighting"))
+    for key, given in private.items():
+        layer = convert(given, _PRIVATE[key], f"strategy.{key}", base)
+        strategy = _private(strategy, layer, rest.get("weighting"), key)
     if compression is not None:
         strategy = _compressed(strategy, compression, base)
     if partial is None:
@@ -379,11 +380,13 @@ def _compressed(strategy: Strategy, table: object, base: Path) -> Strategy:
     return found
 
 
-def _private(strategy: Strategy, layer: ClientDP, weighting: object) -> Strategy:
-    """The strategy with a `ClientDP` in the place of its weights."""
+def _private(
+    strategy: Strategy, layer: ClientDP | LocalDP, weighting: object, key: str
+) -> Strategy:
+    """The strategy with a `ClientDP` or `LocalDP` in the place of its weights."""
     if weighting not in (None, "uniform"):
         raise ConfigError(
-            f"strategy.weighting = {weighting!r} with strategy.client_dp",
+            f"strategy.weighting = {weighting!r} with strategy.{key}",
             why="with differential privacy of clients every client counts the same",
             instead='weighting = "uniform", or no such line',
         )

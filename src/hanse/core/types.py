@@ -213,6 +213,14 @@ class Layer(Protocol):
         """
         return False
 
+    @property
+    def answers_always(self) -> bool:
+        """Its client half is given zeros of a client whose update is not finite.
+
+        Otherwise such a client sends nothing.
+        """
+        return False
+
     def sends(self, layout: ParameterLayout) -> Mapping[str, int]:
         """The vectors it adds to what a client sends, each with its number of columns."""
         return {}

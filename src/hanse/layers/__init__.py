@@ -3,6 +3,7 @@
 from hanse.layers.broadcast import CompressedBroadcast
 from hanse.layers.client_dp import AdaptiveClip, ClientDP
 from hanse.layers.compressed import Compress, ErrorFeedback
+from hanse.layers.local_dp import LocalDP
 from hanse.layers.normalization import Normalized
 from hanse.layers.weighting import AVERAGED, Weighted
 
@@ -13,6 +14,7 @@ __all__ = [
     "Compress",
     "CompressedBroadcast",
     "ErrorFeedback",
+    "LocalDP",
     "Normalized",
     "Weighted",
 ]

@@ -8,15 +8,25 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from hanse.compression import Coordinates
 from hanse.core.errors import StrategyError
 from hanse.core.rng import derive
 from hanse.core.types import Layer, Summed, Vector
+from hanse.layers.clip import (
+    FLOAT,
+    STEPS,
+    check_positive,
+    dense,
+    in_full,
+    is_number,
+    rows_of,
+    whole_numbers,
+)
 from hanse.layers.weighting import AVERAGED
-from hanse.privacy.clipping import clipped, within
+from hanse.privacy.clipping import within
+from hanse.privacy.correlated import sensitivity
 from hanse.privacy.events import GaussianEvent
 from hanse.privacy.noise import discrete_gaussian, operating_system, seeded
-from hanse.selection import Full, Poisson, Uniform
+from hanse.selection import Full, Poisson, Separated, Uniform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,20 +40,18 @@ if TYPE_CHECKING:
         ClientContext,
         Memory,
         RoundContext,
-        Space,
         State,
         Update,
     )
+    from hanse.privacy.correlated import Correlation
     from hanse.privacy.events import Adjacency
     from hanse.privacy.noise import Words
     from hanse.selection import Participation
 
 CLIP = "clip"
 WITHIN = "within_clip"
-STEPS = 1 << 20
-"""The clip norm in units of the grid. Sums of up to 2^32 clients are exact in float64."""
+HISTORY = "history"
 _MOST = 1024.0  # of a noise multiplier: more is a mistake
-_FLOAT = torch.float64
 
 
 @dataclass(frozen=True)
@@ -72,9 +80,9 @@ class AdaptiveClip:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, and a count without noise."""
-        _check_positive("AdaptiveClip(start=…)", self.start, "a norm", "0.1")
-        _check_positive("AdaptiveClip(rate=…)", self.rate, "how fast the norm moves", "0.2")
-        if not (_is_number(self.quantile) and 0 < self.quantile < 1):
+        check_positive("AdaptiveClip(start=…)", self.start, "a norm", "0.1")
+        check_positive("AdaptiveClip(rate=…)", self.rate, "how fast the norm moves", "0.2")
+        if not (is_number(self.quantile) and 0 < self.quantile < 1):
             raise StrategyError(
                 f"AdaptiveClip(quantile=…) is {self.quantile!r}",
                 why="it is the part of the updates that is to be below the clip norm",
@@ -82,7 +90,7 @@ class AdaptiveClip:
             )
         if self.count_noise is not None:
             name = "AdaptiveClip(count_noise=…)"
-            _check_positive(name, self.count_noise, "the noise on a count that is released", "2.0")
+            check_positive(name, self.count_noise, "the noise on a count that is released", "2.0")
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,10 @@ class ClientDP(Layer):
             times the local steps for SCAFFOLD, whose controls else take most of the norm.
         noise: `"seeded"`: drawn from the run's seed, so that runs repeat bit for bit, for
             experiments; `"os"`: from the operating system, for a model that is to protect somebody.
+        correlation: how the noise of a round depends on that of earlier ones, `Toeplitz(…)` or
+            `BinaryTree(…)`, for clients that take turns (`Separated`). It is made of independent
+            noise of `noise_multiplier`, and `event` is all rounds' together. The server's state
+            holds earlier noise, and is as secret as the updates. `None`: independent noise.
 
     Raises:
         StrategyError: what cannot be meant.
@@ -123,18 +135,21 @@ class ClientDP(Layer):
     clipping: Literal["flat", "per-layer"] = "flat"
     side_scale: float = 1.0
     noise: Literal["seeded", "os"] = "seeded"
+    correlation: Correlation | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
         if not isinstance(self.clip, AdaptiveClip):
-            _check_positive("clip", self.clip, "the largest norm of an update", "0.5")
-        _check_positive("side_scale", self.side_scale, "a factor", "0.1")
-        if not (_is_number(self.noise_multiplier) and 0 <= self.noise_multiplier <= _MOST):
+            check_positive("clip", self.clip, "the largest norm of an update", "0.5")
+        check_positive("side_scale", self.side_scale, "a factor", "0.1")
+        # With a finer grid and sums over rounds, less has room in 64 bits.
+        most = _MOST if self.correlation is None else _MOST / 4
+        if not (is_number(self.noise_multiplier) and 0 <= self.noise_multiplier <= most):
             raise StrategyError(
                 f"noise_multiplier is {self.noise_multiplier!r}",
                 why="it is the noise's standard deviation in units of the clip norm, and what is "
-                f"above {_MOST:g} would leave nothing to learn from",
-                instead=f"a number from 0 to {_MOST:g}, such as 1.0",
+                f"above {most:g} would leave nothing to learn from",
+                instead=f"a number from 0 to {most:g}, such as 1.0",
             )
         for name, known in (("clipping", ("flat", "per-layer")), ("noise", ("seeded", "os"))):
             if getattr(self, name) not in known:
@@ -148,6 +163,13 @@ class ClientDP(Layer):
                 "an adaptive clip norm with clipping='per-layer'",
                 why="it follows the norm of whole updates",
                 instead="clipping='flat', or a number as the clip norm",
+            )
+        if isinstance(self.clip, AdaptiveClip) and self.correlation is not None:
+            raise StrategyError(
+                "an adaptive clip norm with noise that is correlated over rounds",
+                why="noise that is taken back in later rounds has the scale of its own round, and "
+                "what one client moves over all rounds is known for one clip norm",
+                instead="a number as the clip norm, or no correlation",
             )
 
     # ------------------------------------------------------------------------- what it promises
@@ -171,6 +193,7 @@ class ClientDP(Layer):
     def event(self, participation: Participation, population: int) -> GaussianEvent:
         """What a round releases, as an accountant reads it: with the sampling that takes place.
 
+        With a `correlation` it is what all of its rounds release together, without sampling.
         The noisy count of an adaptive clip norm is part of it. What is gained by sampling holds for
         who sees the models and not the cohorts: not against the server.
 
@@ -183,6 +206,8 @@ class ClientDP(Layer):
             ConfigError: there is no noise.
         """
         z = float(self.noise_multiplier)
+        if self.correlation is not None:
+            return self._of_all_rounds(self.correlation, z, participation)
         if type(participation) is Full:
             return GaussianEvent(z)
         if type(participation) is Poisson:
@@ -202,6 +227,19 @@ class ClientDP(Layer):
             "clients report or by who is first protect less",
             instead="Poisson(rate=…), Uniform(count=…) or Full()",
         )
+
+    @staticmethod
+    def _of_all_rounds(
+        correlation: Correlation, z: float, participation: Participation
+    ) -> GaussianEvent:
+        if type(participation) is not Separated:
+            raise StrategyError(
+                f"ClientDP with {correlation!r:.60} and participation {participation!r:.60}",
+                why="noise is taken back in later rounds, so what protects a client depends on how "
+                "often it takes part and how far apart, and nothing here keeps to any such rule",
+                instead="Separated(separation=…), which does; or no correlation",
+            )
+        return GaussianEvent(z / sensitivity(correlation, participation.separation))
 
     def multipliers(self, expected: float) -> tuple[float, float]:
         """The noise multipliers of the update and of the count below an adaptive clip norm.
@@ -237,9 +275,12 @@ class ClientDP(Layer):
         return {WITHIN: 1} if isinstance(self.clip, AdaptiveClip) else {}
 
     def init_server(self, layout: ParameterLayout, dtype: torch.dtype) -> State:
-        """The clip norm."""
+        """The clip norm, and the noise of earlier rounds as far as it is needed."""
         first = self.clip.start if isinstance(self.clip, AdaptiveClip) else self.clip
-        return {CLIP: torch.tensor(first, dtype=dtype)}
+        state = {CLIP: torch.tensor(first, dtype=dtype)}
+        if self.correlation is not None:
+            state[HISTORY] = self.correlation.start(layout.shared)
+        return state
 
     def on_broadcast(self, broadcast: Broadcast, state: State) -> Broadcast:
         """Publish the clip norm."""
@@ -253,48 +294,37 @@ class ClientDP(Layer):
         Raises:
             StrategyError: a vector that cannot be clipped with the others.
         """
-        layout, clip = broadcast.round.layout, float(broadcast.extra[CLIP])
-        update = {name: _dense(sent) for name, sent in update.items()}
-        for name, sent in update.items():
-            _refuse_unlike(name, sent, layout.shared, self.clipping)
-        rows = {name: self._rows(name, sent) for name, sent in update.items()}
-        if self.clipping == "flat":
-            parts = clipped(list(rows.values()), clip / STEPS, STEPS)
-            whole = dict(zip(rows, parts, strict=True))
-        else:
-            tensors = _tensors(layout)
-            limit = math.isqrt(STEPS**2 // (len(tensors) * len(rows)))
-            whole = {
-                name: torch.cat(
-                    [clipped([row[:, part]], clip / STEPS, limit)[0] for part in tensors], dim=1
-                )
-                for name, row in rows.items()
-            }
-        ones = torch.ones(len(client.id), dtype=_FLOAT, device=broadcast.params.device)
+        clip, layout = float(broadcast.extra[CLIP]), broadcast.round.layout
+        update = dense(update, drawn=self._drawn)
+        rows = rows_of(update, layout, self.side_scale, "ClientDP", self.clipping)
+        whole = whole_numbers(rows, layout, clip / STEPS, self.clipping)
+        ones = torch.ones(len(client.id), dtype=FLOAT, device=broadcast.params.device)
         after = {name: Vector(row, ones, update[name].space) for name, row in whole.items()}
         if isinstance(self.clip, AdaptiveClip):
             # One half above or below zero: whoever is not there counts as neither.
             below = torch.where(within(list(rows.values()), clip), float(STEPS), -float(STEPS))
-            after[WITHIN] = Vector(below.to(_FLOAT).unsqueeze(1), ones)
+            after[WITHIN] = Vector(below.to(FLOAT).unsqueeze(1), ones)
         return after, memory
 
     def on_server(
         self, total: Aggregate, state: State, round_: RoundContext
     ) -> tuple[Aggregate, State]:
         """Noise, in whole units; then the unit, and the mean of what is averaged."""
+        if self.correlation is not None:
+            return self._correlated(self.correlation, total, state, round_)
         of_update, of_count = self.multipliers(round_.expected)
         unit, after = float(state[CLIP]) / STEPS, {}
         for name, summed in total.items():
             if name == WITHIN:
                 continue
-            values = self._noised(summed.values, of_update, name, round_)
+            values = self._noised(summed.values, of_update * STEPS, name, round_)
             factor = unit / (1.0 if name == "delta" else self.side_scale)
             factor /= round_.expected if name in AVERAGED else 1.0
             # Coordinates that were drawn are lifted, and multiplied by d/k, behind the noise.
             after[name] = Summed((values * factor).to(state[CLIP].dtype), summed.space)
         if not isinstance(self.clip, AdaptiveClip):
             return after, state
-        count = self._noised(total[WITHIN].values, of_count, WITHIN, round_)
+        count = self._noised(total[WITHIN].values, of_count * STEPS, WITHIN, round_)
         share = float(count) / (2 * STEPS * round_.expected) + 0.5
         factor = math.exp(-self.clip.rate * (share - self.clip.quantile))
         return after, {CLIP: state[CLIP] * factor}
@@ -302,80 +332,42 @@ class ClientDP(Layer):
     def of_nobody(self, total: Aggregate, round_: RoundContext) -> Aggregate:
         """In the spaces that clients would have sent them in: noise must tell nothing."""
         return {
-            name: Summed(*_but_for_coordinates(summed.values, summed.space))
+            name: Summed(*in_full(summed.values, summed.space, drawn=self._drawn))
             for name, summed in total.items()
         }
+
+    @property
+    def _drawn(self) -> bool:
+        """Whether coordinates that are drawn may stay alone: not where noise is of all rounds."""
+        return self.correlation is None
 
     def reported(self, state: State) -> Mapping[str, Tensor]:
         """An adaptive clip norm, as the next round will use it."""
         return {CLIP: state[CLIP]} if isinstance(self.clip, AdaptiveClip) else {}
 
-    def _rows(self, name: str, sent: Vector) -> Tensor:
-        scale = sent.scale.to(_FLOAT) * (1.0 if name == "delta" else self.side_scale)
-        return sent.values.to(_FLOAT) * scale.unsqueeze(1)
+    def _correlated(
+        self, correlation: Correlation, total: Aggregate, state: State, round_: RoundContext
+    ) -> tuple[Aggregate, State]:
+        """The same with noise that depends on earlier rounds', on a finer grid where need be."""
+        if total.keys() != {"delta"} or round_.number > correlation.rounds:
+            raise StrategyError(
+                f"round {round_.number}, of {sorted(total)}, with {correlation!r:.80}",
+                why="its noise is made for so many rounds, and for the update alone",
+                instead="a correlation of as many rounds as there are, and fedavg or fedprox",
+            )
+        values, fine = total["delta"].values, correlation.fine
+        sigma = self.noise_multiplier * ((STEPS << fine) + correlation.slack(len(values)))
+        drawn = self._noised(torch.zeros_like(values), sigma, "delta", round_).to(torch.int64)
+        noise, history = correlation.step(state[HISTORY], drawn, round_.number)
+        noisy = ((values.to(torch.int64) << fine) + noise).to(FLOAT)
+        factor = float(state[CLIP]) / (STEPS << fine) / round_.expected
+        delta = Summed((noisy * factor).to(state[CLIP].dtype))
+        return {"delta": delta}, {**state, HISTORY: history}
 
-    def _noised(self, values: Tensor, multiplier: float, name: str, round_: RoundContext) -> Tensor:
-        """A sum of whole numbers `[m]` with noise on each, in float64."""
+    def _noised(self, values: Tensor, sigma: float, name: str, round_: RoundContext) -> Tensor:
+        """A sum of whole numbers `[m]` with independent noise on each, in float64."""
         words: Words = operating_system
         if self.noise == "seeded":
             words = seeded(derive(round_.key, "client-dp", name))
-        sigma = math.ceil(multiplier * STEPS)
-        drawn = torch.from_numpy(discrete_gaussian(sigma, len(values), words))
-        return (values.to(torch.int64) + drawn.to(values.device)).to(_FLOAT)
-
-
-def _tensors(layout: ParameterLayout) -> list[slice]:
-    """The columns of each shared tensor."""
-    placed = zip(layout.offsets, layout.sizes, strict=True)
-    return [slice(o, o + size) for o, size in placed if size and o < layout.shared]
-
-
-def _dense(sent: Vector) -> Vector:
-    """In full, but for coordinates that are drawn: who sends which must tell nothing of the data.
-
-    So noise covers every coordinate of what is released, whoever took part, and what a compressor
-    has made longer is clipped again.
-    """
-    if all(type(one) is Coordinates for one in sent.space):
-        return sent
-    values, space = _but_for_coordinates(sent.values * sent.scale.unsqueeze(1), sent.space)
-    return Vector(values, torch.ones_like(sent.scale), space)
-
-
-def _but_for_coordinates(
-    values: Tensor, space: tuple[Space, ...]
-) -> tuple[Tensor, tuple[Space, ...]]:
-    while not all(type(one) is Coordinates for one in space):
-        values, space = space[-1].lift(values), space[:-1]
-    return values, space
-
-
-def _refuse_unlike(name: str, sent: Vector, shared: int, clipping: str) -> None:
-    if sent.space and clipping == "per-layer":
-        raise StrategyError(
-            f"clipping='per-layer' behind a layer that draws coordinates of {name!r}",
-            why="those coordinates are of no tensor any more",
-            instead="clipping='flat'",
-        )
-    columns = getattr(sent.space[0], "size", 0) if sent.space else sent.values.shape[1]
-    if name == "buffers" or columns != shared:
-        raise StrategyError(
-            f"ClientDP around {name!r}, of {columns} numbers",
-            why="in one norm with the update it would take most of it, and beside it it would be "
-            "released without noise",
-            instead="parts that send nothing of it: no Weighted, and with buffers that stay with "
-            "the clients (local=hanse.models.batch_norm)",
-        )
-
-
-def _check_positive(name: str, value: object, what: str, example: str) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise StrategyError(
-            f"{name} is {value!r}",
-            why=f"it is {what}",
-            instead=f"a number above 0, such as {example}",
-        )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        drawn = torch.from_numpy(discrete_gaussian(math.ceil(sigma), len(values), words))
+        return (values.to(torch.int64) + drawn.to(values.device)).to(FLOAT)

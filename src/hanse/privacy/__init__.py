@@ -8,15 +8,19 @@ from hanse.privacy.calibration import (
     noise_ratio,
     rounds_left,
 )
+from hanse.privacy.correlated import BinaryTree, Correlation, Toeplitz, sensitivity
 from hanse.privacy.events import Adjacency, Budget, GaussianEvent, Sampling
 
 __all__ = [
     "MOST_ROUNDS",
     "Accountant",
     "Adjacency",
+    "BinaryTree",
     "Budget",
+    "Correlation",
     "GaussianEvent",
     "Sampling",
+    "Toeplitz",
     "accounts_for",
     "cohort_needed",
     "epsilon",
@@ -25,4 +29,5 @@ __all__ = [
     "noise_ratio",
     "renyi",
     "rounds_left",
+    "sensitivity",
 ]

@@ -210,7 +210,13 @@ def _merged(events: Sequence[GaussianEvent]) -> Events:
             why="a guarantee is for one kind of neighbours",
             instead="state all noise multipliers for one adjacency, or account for each apart",
         )
-    merged = (replace(event, count=count) for event, count in counts.items())
+    merged = [replace(event, count=count) for event, count in counts.items()]
+    plain = [event for event in merged if event.sampling == "none"]
+    if len(plain) > 1:
+        # Gaussians without sampling cost together what one of them does; a run may have thousands.
+        precision = math.fsum(event.count / event.noise_multiplier**2 for event in plain)
+        one = replace(plain[0], noise_multiplier=precision**-0.5, count=1)
+        merged = [*(event for event in merged if event.sampling != "none"), one]
     return tuple(sorted(merged, key=repr))
 
 

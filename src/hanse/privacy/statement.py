@@ -58,6 +58,7 @@ class Statement:
         covered: what it holds for, in words.
         not_covered: what it does not hold for, each in a sentence.
         shown: what becomes of exact numbers about clients.
+        counts_repeated: whether `events` covers rounds that were computed again with new noise.
     """
 
     mechanism: str
@@ -72,6 +73,7 @@ class Statement:
     covered: str
     not_covered: tuple[str, ...]
     shown: Shown | PrivateHistogram = "simulation"
+    counts_repeated: bool = True
 
     @property
     def histogram(self) -> GaussianEvent | None:

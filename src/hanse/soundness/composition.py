@@ -10,7 +10,7 @@ import torch
 from hanse.core.errors import ConfigError, StrategyError
 from hanse.core.types import RoundContext
 from hanse.data.batching import FullGradient
-from hanse.layers import AVERAGED, ClientDP, ErrorFeedback, Normalized, Weighted
+from hanse.layers import AVERAGED, ClientDP, ErrorFeedback, LocalDP, Normalized, Weighted
 from hanse.local import DynamicSGD, FullGradientStep, MimeSGD
 from hanse.memory import initial_memory
 from hanse.round import initial_state, publish
@@ -154,7 +154,7 @@ def _refuse_sums_for_means(strategy: Strategy) -> None:
 
 def _means(layer: Layer) -> set[str]:
     """The vectors of which a layer makes means."""
-    if isinstance(layer, ClientDP):
+    if isinstance(layer, ClientDP | LocalDP):
         return set(AVERAGED)
     return set(layer.vectors) if isinstance(layer, Weighted) else set()
 

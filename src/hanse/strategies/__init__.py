@@ -2,24 +2,28 @@
 
 from hanse.strategies.compressed_fedavg import compressed_fedavg
 from hanse.strategies.dp_fedavg import dp_fedavg
+from hanse.strategies.dp_ftrl import dp_ftrl
 from hanse.strategies.fedavg import fedavg
 from hanse.strategies.feddyn import feddyn
 from hanse.strategies.fednova import fednova
 from hanse.strategies.fedprox import fedprox
 from hanse.strategies.fedsgd import fedsgd
 from hanse.strategies.fedsgd_topk import fedsgd_topk
+from hanse.strategies.ldp_fedavg import ldp_fedavg
 from hanse.strategies.mimelite import mimelite
 from hanse.strategies.scaffold import scaffold
 
 __all__ = [
     "compressed_fedavg",
     "dp_fedavg",
+    "dp_ftrl",
     "fedavg",
     "feddyn",
     "fednova",
     "fedprox",
     "fedsgd",
     "fedsgd_topk",
+    "ldp_fedavg",
     "mimelite",
     "scaffold",
 ]

@@ -1,0 +1,122 @@
+"""What a strategy promises: the one place that knows which of its parts protect, and whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from hanse.layers import ClientDP, LocalDP
+from hanse.privacy.events import GaussianEvent
+from hanse.privacy.statement import Statement, default_delta, every_round
+from hanse.selection import Poisson, Uniform
+from hanse.spending.costs import EveryRound, cost_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hanse.round import Population
+    from hanse.selection import Participation
+    from hanse.spending.costs import Cost
+    from hanse.strategy import Strategy
+
+_Kinds = Sequence[Sequence[GaussianEvent]]
+_SEES_MODELS = "whoever sees the models, all of them, of every round"
+_MODELS = "the model after every round"
+_COHORTS = (
+    "whoever knows the cohorts, the server among them: what is gained by sampling does not hold "
+    "against them, and epsilon is larger"
+)
+_STATE = "whoever sees the server's state or a checkpoint: earlier rounds' noise is in it"
+_ALWAYS = (
+    "choices made by results: the best of several runs, rates that were tuned, an early stop",
+    "when rounds were done and how long they took, and whether the run ended by an error",
+    "what was computed of the clients' data before the run, such as a standardisation",
+)
+
+
+def privacy_of(
+    strategy: Strategy, population: Population, delta: tuple[float, str] | None = None
+) -> Statement | None:
+    """What a strategy promises; `None` if none of its parts protects anybody.
+
+    Another mechanism is one more branch: it says what a number of rounds releases
+    (`Statement.events`), of every kind of client if clients differ.
+
+    Args:
+        strategy: what adds the noise.
+        population: who takes part in a round.
+        delta: at which epsilon is stated, and where it is from; `None`: from the clients' number.
+    """
+    layer = next((x for x in strategy.layers if isinstance(x, ClientDP | LocalDP)), None)
+    if layer is None or not layer.noise_multiplier:
+        return None
+    at = default_delta(population.clients) if delta is None else delta
+    if isinstance(layer, LocalDP):
+        return _of_clients(layer, population, at)
+    return _of_sums(layer, population, at)
+
+
+def _of_sums(layer: ClientDP, population: Population, delta: tuple[float, str]) -> Statement:
+    """Noise on sums over clients, independent from round to round or correlated."""
+    cost, words = cost_of(layer, population), "discrete Gaussian noise"
+    first = next(cost.events(0))
+    alike = isinstance(cost, EveryRound)
+    if not alike:
+        words = f"{words}, correlated over rounds,"
+    return Statement(
+        mechanism=f"ClientDP: updates clipped, {words} of {layer.noise_multiplier:g} clip norms on "
+        "their sum",
+        unit="client",
+        adjacency=first.adjacency,
+        events=every_round(first) if alike else _round_by_round(cost),
+        event=first if alike else None,
+        delta=delta[0],
+        delta_from=delta[1],
+        protects=layer.noise == "os",
+        against=_SEES_MODELS,
+        covered=_MODELS,
+        not_covered=(
+            *_of_sampling(population.participation),
+            *(() if alike else (_STATE,)),
+            *_ALWAYS,
+        ),
+        counts_repeated=alike,
+    )
+
+
+def _of_clients(layer: LocalDP, population: Population, delta: tuple[float, str]) -> Statement:
+    """Noise that each client adds: what is stated is the costliest client's."""
+    return Statement(
+        mechanism="LocalDP: each client clips its update and adds discrete Gaussian noise of "
+        f"{layer.noise_multiplier:g} clip norms; of the client that takes part most often",
+        unit="client",
+        adjacency=layer.event.adjacency,
+        events=_round_by_round(cost_of(layer, population)),
+        event=None,
+        delta=delta[0],
+        delta_from=delta[1],
+        protects=layer.noise == "os",
+        against="the server, and whoever sees what clients send",
+        covered="all that a client sends, and so the models",
+        not_covered=_ALWAYS,
+        counts_repeated=False,
+    )
+
+
+def _round_by_round(cost: Cost) -> Callable[[int], _Kinds]:
+    going, known = cost.events(0), list[GaussianEvent]()
+
+    def events(rounds: int) -> _Kinds:
+        known.extend(islice(going, max(rounds - len(known), 0)))  # each is made once
+        return (known[:rounds],)
+
+    return events
+
+
+def _of_sampling(participation: Participation) -> tuple[str, ...]:
+    if isinstance(participation, Uniform) or (
+        isinstance(participation, Poisson) and participation.rate < 1
+    ):
+        return (_COHORTS,)
+    return ()
