@@ -160,7 +160,7 @@ def test_what_is_not_there_promises_no_command() -> None:
 # ----------------------------------------------------------------------- what it says of them
 def file_of(row: Row) -> str:
     """The experiment file that a row can be tried on."""
-    private = ("dp-fedavg.md", "dp-ftrl.md", "ldp-fedavg.md")
+    private = ("dp-fedavg.md", "dp-ftrl.md", "dp-sgd.md", "ldp-fedavg.md")
     if row.page in private:
         return "PRIVATE"
     return "PUBLIC" if row.page == "data-sharing.md" else "FILE"
@@ -297,7 +297,7 @@ def test_what_is_asked_for_is_said_in_words(folder: Path) -> None:
     assert some.out.startswith("Of this release, 9 fit; the simplest is first.")
     assert "SCAFFOLD (" not in some.out
     one = command_line("strategies", "--privacy", "high")
-    assert one.out.startswith("Of this release, 3 fit; the simplest is first.")
+    assert one.out.startswith("Of this release, 4 fit; the simplest is first.")
     only = command_line("strategies", "--privacy", "very-high")
     assert only.out.startswith("Of this release, 1 fits; the simplest is first.")
     none = command_line("strategies", "--table", "--privacy", "very-high", "--scale", "cross-silo")

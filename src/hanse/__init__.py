@@ -64,7 +64,7 @@ if TYPE_CHECKING:
         Weighted,
     )
     from hanse.models import Execution
-    from hanse.privacy import BinaryTree, Toeplitz
+    from hanse.privacy import BinaryTree, ExampleDP, Toeplitz
     from hanse.runs import export, load, resume, run
     from hanse.selection import Full, Poisson, Separated, Stragglers, Uniform
     from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         compressed_fedavg,
         dp_fedavg,
         dp_ftrl,
+        dp_sgd,
         fedavg,
         feddyn,
         fednova,
@@ -98,6 +99,7 @@ __all__ = [
     "DataError",
     "DivergenceError",
     "ErrorFeedback",
+    "ExampleDP",
     "Execution",
     "Experiment",
     "Full",
@@ -138,6 +140,7 @@ __all__ = [
     "decision_table",
     "dp_fedavg",
     "dp_ftrl",
+    "dp_sgd",
     "export",
     "fedavg",
     "feddyn",
@@ -207,13 +210,14 @@ _HOMES = {
     ),
     "models": ("Execution",),
     "runs": ("export", "load", "resume", "run"),
-    "privacy": ("BinaryTree", "Toeplitz"),
+    "privacy": ("BinaryTree", "ExampleDP", "Toeplitz"),
     "selection": ("Full", "Poisson", "Separated", "Stragglers", "Uniform"),
     "server": ("ServerAdagrad", "ServerAdam", "ServerSGD", "ServerYogi"),
     "strategies": (
         "compressed_fedavg",
         "dp_fedavg",
         "dp_ftrl",
+        "dp_sgd",
         "fedavg",
         "feddyn",
         "fednova",

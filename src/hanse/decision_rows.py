@@ -442,4 +442,21 @@ ROWS = (
         note="Each client adds its own noise before it sends anything. For the same epsilon the "
         "mean of n clients has 2 sqrt(n) times the noise of a trusted server's.",
     ),
+    Row(
+        name="DP-SGD",
+        privacy="high",
+        scale="cross-silo",
+        non_iid="low",
+        best_for="A few silos, each with many records to protect",
+        page="dp-sgd.md",
+        settings=("strategy.name=dp_sgd",),
+        remembers="nothing",
+        down="1",
+        up="1",
+        partial_participation="yes",
+        partial_work="biased",
+        source="Abadi et al., CCS 2016",
+        note="It protects an example, also from the server; not all that a person with many "
+        "examples is. Noise is added in every step, so a client needs thousands of examples.",
+    ),
 )

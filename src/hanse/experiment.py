@@ -43,6 +43,8 @@ from hanse.soundness import (
     check,
     check_client_privacy,
     check_compression,
+    check_example_privacy,
+    check_examples_apart,
     check_shown,
     check_stragglers,
     check_whole_gradients,
@@ -256,6 +258,17 @@ def prepare(experiment: Experiment) -> Prepared:
         experiment.ledger,
     )
     compression = check_compression(experiment.strategy, task, participation)
+    privacy += check_example_privacy(
+        experiment.strategy,
+        task,
+        data.train,
+        experiment.execution,
+        experiment.ledger,
+        device.type,
+    )
+    if experiment.strategy.examples is not None:
+        with torch.device("cpu"):
+            check_examples_apart(experiment.strategy, task, *_sample(data, _MANY))
     population = Population(
         clients=clients,
         participation=participation,
@@ -368,8 +381,12 @@ def _execution(
         return experiment.execution
     sample = _sample(data, examples_for(work), device)
     if device.type == "cpu":
-        return choose_execution(work, task, *sample, expected)
-    return choose_on_card(strategy, task, *sample, expected, Card(device))
+        chosen = choose_execution(work, task, *sample, expected)
+    else:
+        chosen = choose_on_card(strategy, task, *sample, expected, Card(device))
+    if strategy.examples is not None and chosen.path == "vmap":
+        return Execution("module", 1, "blocks would write out the gradient of every example")
+    return chosen
 
 
 def _on_exact_batches(

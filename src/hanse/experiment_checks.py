@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from hanse.core.errors import ConfigError, StrategyError
+from hanse.privacy import ExampleDP
 from hanse.privacy.histogram import PrivateHistogram
 from hanse.privacy.statement import Shown
 from hanse.strategy import Partial
@@ -79,6 +80,12 @@ def check_parts(strategy: Strategy) -> None:
             f"a strategy with partial={strategy.partial!r}",
             why="it says what becomes of the work that stragglers have done",
             instead='"keep" (it counts as any other), or "drop"',
+        )
+    if strategy.examples is not None and not isinstance(strategy.examples, ExampleDP):
+        raise StrategyError(
+            f"a strategy with examples={strategy.examples!r:.80}",
+            why="it says how the gradients of single examples are clipped and noised",
+            instead="ExampleDP(clip=1.0, noise_multiplier=1.0, divisor=10.0), or None",
         )
     for name, (methods, example) in _PARTS.items():
         _check_part(name, getattr(strategy, name), methods, example)

@@ -13,6 +13,7 @@ from hanse.server import ServerSGD
 
 if TYPE_CHECKING:
     from hanse.core.types import Aggregation, Layer, LocalTraining, ServerOptimizer
+    from hanse.privacy import ExampleDP
 
 
 Partial = Literal["keep", "drop"]
@@ -30,6 +31,8 @@ class Strategy:
         server: how the aggregate changes the model.
         name: what to call it in reports.
         partial: whether stragglers send what they have done (`"keep"`), or nothing (`"drop"`).
+        examples: whether clients' gradients are clipped example by example and noised; `None`: they
+            are what they are.
     """
 
     local: LocalTraining
@@ -38,6 +41,7 @@ class Strategy:
     server: ServerOptimizer = ServerSGD()
     name: str = "custom"
     partial: Partial = "drop"
+    examples: ExampleDP | None = None
 
     @property
     def onion(self) -> tuple[Layer, ...]:

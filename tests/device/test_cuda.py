@@ -24,7 +24,7 @@ from tests.engine.small import (
     snapshot,
     world,
 )
-from tests.strategies.table import TABLE
+from tests.strategies.table import ON_CARDS, TABLE
 from torch import nn
 
 import hanse
@@ -58,7 +58,7 @@ devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=C
 strategies = pytest.mark.parametrize(
     ("name", "device"),
     [("cpu-" + name, "cpu") for name in FEW]
-    + [pytest.param(name, "cuda", marks=CARD) for name in TABLE],
+    + [pytest.param(name, "cuda", marks=CARD) for name in ON_CARDS],
 )
 # Sums in another order, in double precision; an adaptive server amplifies by up to 1000.
 ROUNDING = 1e-9
@@ -214,7 +214,7 @@ def test_a_step_that_reads_a_number_is_computed_anew(device: str) -> None:
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no graphics card")
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", ON_CARDS)
 @pytest.mark.parametrize("path", BLOCKS)
 @pytest.mark.parametrize("recorded", [True, False])
 def test_no_pass_waits_for_the_card(

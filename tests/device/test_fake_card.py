@@ -14,7 +14,7 @@ import pytest
 import torch
 from tests.device.fake import CARD, fake_card, placed
 from tests.engine.small import FEATURES, federation, mlp, snapshot, world
-from tests.strategies.table import TABLE, with_one_of
+from tests.strategies.table import ON_CARDS, TABLE, with_one_of
 
 import hanse
 import hanse.engines.make
@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize(
     ("name", "path", "capture"),
-    with_one_of([(p, c) for p in ("dense", "vmap", "module") for c in (None, DirectCapture())]),
+    with_one_of(
+        [(p, c) for p in ("dense", "vmap", "module") for c in (None, DirectCapture())], ON_CARDS
+    ),
 )
 def test_two_rounds_lie_on_the_card(
     name: str, path: PathName, capture: DirectCapture | None, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,7 @@ import pytest
 import torch
 from tests.device.small import CPU, Recorder, device_run, reads_nothing
 from tests.engine.small import BAD, largest_difference, regression, snapshot, world
-from tests.strategies.table import TABLE, with_one_of
+from tests.strategies.table import ON_CARDS, TABLE, with_one_of
 
 from hanse.core.types import vector
 from hanse.data.batching import Epochs
@@ -43,7 +43,7 @@ EXACT = 1e-12
 
 @pytest.mark.parametrize(
     ("name", "path", "block"),
-    with_one_of([("vmap", 5), ("dense", 16), ("vmap", 3), ("dense", 4)]),
+    with_one_of([("vmap", 5), ("dense", 16), ("vmap", 3), ("dense", 4)], ON_CARDS),
 )
 def test_recorded_steps_compute_the_same_state(name: str, path: PathName, block: int) -> None:
     execution, recorder = Execution(path, block), Recorder()
@@ -54,7 +54,7 @@ def test_recorded_steps_compute_the_same_state(name: str, path: PathName, block:
 
 
 @pytest.mark.parametrize(
-    ("name", "path", "block"), with_one_of([("vmap", 5), ("dense", 4), ("module", 3)])
+    ("name", "path", "block"), with_one_of([("vmap", 5), ("dense", 4), ("module", 3)], ON_CARDS)
 )
 def test_steps_computed_anew_on_a_device_read_no_number(
     name: str, path: PathName, block: int

@@ -155,7 +155,7 @@ def test_tables_have_the_keys_that_are_understood_with_every_kind() -> None:
     }  # fmt: skip
     assert {row[0] for row in PAGE["[model]"]} == {"name", "loss", "metrics", "local"}
     assert {row[0] for row in PAGE["[strategy]"]} == {
-        "name", "client_dp", "compression", "local_dp", "partial",
+        "name", "client_dp", "compression", "example_dp", "local_dp", "partial",
     }  # fmt: skip
 
 

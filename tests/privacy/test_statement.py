@@ -21,7 +21,7 @@ from hanse.privacy.events import GaussianEvent
 from hanse.privacy.statement import Releases, Statement, default_delta, every_round, milestones
 from hanse.round import Population
 from hanse.runs import carry_on, resume, run, start
-from hanse.spending import client_epsilons, privacy_of
+from hanse.spending import client_epsilons, epsilons, privacy_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,6 +172,15 @@ def test_of_clients_with_noise_of_their_own_the_costliest_counts() -> None:
     assert found.against.startswith("the server")
     worst = client_epsilons(strategy, people, 7, found.delta, "rdp").max()
     assert found.epsilon(Releases(7), "rdp") == pytest.approx(worst, rel=1e-3)
+
+
+def test_examples_are_stated_for_a_client_in_every_round() -> None:
+    strategy = hanse.dp_sgd(noise_multiplier=1.5, rate=0.2, steps=4)
+    found = privacy_of(strategy, population(Uniform(count=3)))
+    assert found is not None
+    assert (found.unit, found.adjacency) == ("example", "add-remove-example")
+    once = epsilons(strategy, [5], found.delta, "rdp")[0]
+    assert found.epsilon(Releases(5), "rdp") == pytest.approx(once)
 
 
 def test_what_repeated_rounds_of_correlated_noise_cost_is_left_to_a_ledger() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hanse.compression import HalfPrecision, Quantize, RandomK, Sign, TopK
-from hanse.data.batching import Steps
+from hanse.data import PoissonSteps, Steps
 from hanse.layers import (
     AdaptiveClip,
     ClientDP,
@@ -21,20 +21,23 @@ from hanse.local import (
     SGD,
     AdaptiveMu,
     CosineDecay,
+    DynamicSGD,
     ExponentialDecay,
+    FullGradientStep,
     LocalSGD,
     MimeSGD,
     ProximalSGD,
     ScaffoldSGD,
     StepDecay,
 )
-from hanse.privacy import BinaryTree, Toeplitz
+from hanse.privacy import BinaryTree, ExampleDP, Toeplitz
 from hanse.selection import Separated, Uniform
 from hanse.server import ServerAdagrad, ServerAdam, ServerSGD, ServerYogi
 from hanse.strategies import (
     compressed_fedavg,
     dp_fedavg,
     dp_ftrl,
+    dp_sgd,
     fedavg,
     feddyn,
     fednova,
@@ -51,6 +54,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hanse.selection import Participation
+
+_POISSON = PoissonSteps(0.4, 3)
+_EXAMPLES = ExampleDP(0.5, 0.5, 4.0)
 
 TABLE: dict[str, Strategy] = {
     "fedavg": fedavg(),
@@ -131,6 +137,34 @@ TABLE: dict[str, Strategy] = {
     "ldp-fedprox-yogi": ldp_fedavg(clip=0.3, noise_multiplier=0.5, mu=0.5, server=ServerYogi(0.05)),
     "ldp-scaffold": scaffold().replace(layers=(LocalDP(0.3, 0.5, side_scale=0.1),)),
     "ldp-fednova": fednova().replace(layers=(Normalized(4.0), LocalDP(0.3, 0.5))),
+    "dp-sgd": dp_sgd(clip=0.5, noise_multiplier=0.5, rate=0.4, steps=3, divisor=4.0),
+    "dp-sgd-prox-momentum-adam": dp_sgd(
+        noise_multiplier=0.3,
+        rate=0.5,
+        steps=4,
+        mu=0.5,
+        momentum=0.5,
+        weight_decay=0.01,
+        server=ServerAdam(0.05),
+    ),
+    "dp-sgd-exact": dp_sgd(rate=0.3, steps=2, exact=True),
+    "dp-scaffold-of-examples": Strategy(
+        ScaffoldSGD(SGD(0.1), _POISSON), (Weighted("uniform"),), examples=_EXAMPLES
+    ),
+    "dp-fednova-of-examples": Strategy(
+        LocalSGD(SGD(0.1), _POISSON), (Normalized(), Weighted("uniform")), examples=_EXAMPLES
+    ),
+    "dp-feddyn-of-examples": Strategy(
+        DynamicSGD(SGD(0.1), _POISSON), (Weighted("uniform"),), examples=_EXAMPLES
+    ),
+    "dp-fedsgd-of-examples": Strategy(
+        FullGradientStep(PoissonSteps(1.0, 1)),
+        (Weighted("uniform"),),
+        server=ServerSGD(0.5),
+        name="fedsgd",
+        examples=_EXAMPLES,
+    ),
+    "fedavg-poisson": Strategy(LocalSGD(SGD(0.1), _POISSON)),
     "mimelite": mimelite(local_epochs=2),
     "mimelite-adam": mimelite(lr=0.02, beta2=0.9, tau=0.1, weight_decay=0.01),
     "mimelite-chunks": Strategy(
@@ -168,13 +202,17 @@ def participation(name: str, count: int = 3) -> Participation:
     return Separated(11 // count) if turns else Uniform(count=count)
 
 
-def with_one_of(cases: Sequence[tuple[Any, ...]]) -> list[Any]:
+ON_CARDS = [name for name, strategy in TABLE.items() if strategy.examples is None]
+"""The strategies that a graphics card is allowed for."""
+
+
+def with_one_of(cases: Sequence[tuple[Any, ...]], names: Sequence[str] = tuple(TABLE)) -> list[Any]:
     """Every strategy with one of the cases, by turns; with the others too in the slow suite.
 
     Neither would a case be left out by the fast suite, nor a strategy.
     """
     return [
         pytest.param(name, *case, marks=() if at % len(cases) == turn else pytest.mark.slow)
-        for at, name in enumerate(TABLE)
+        for at, name in enumerate(names)
         for turn, case in enumerate(cases)
     ]

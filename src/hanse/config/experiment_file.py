@@ -28,11 +28,13 @@ from hanse.config.binding import (
     plain,
 )
 from hanse.core.errors import ConfigError, did_you_mean
-from hanse.data import Federation
+from hanse.data import Federation, PoissonSteps
 from hanse.experiment import Experiment, build_model
 from hanse.layers import ClientDP, LocalDP, Weighted
 from hanse.models import Task
+from hanse.privacy import ExampleDP
 from hanse.strategies.compression import compressed
+from hanse.strategies.private import protecting_examples
 from hanse.strategy import Partial, Strategy
 
 if TYPE_CHECKING:
@@ -84,7 +86,11 @@ LOCALS: Mapping[str, Component] = {"batch-norm": models.batch_norm}
 PARTS: Mapping[str, tuple[str, Mapping[str, Component], tuple[str, ...]]] = {
     "data": ("source", SOURCES, ("feature_noise", "feature_rotations", "standardise")),
     "model": ("name", MODELS, ("loss", "metrics", "local")),
-    "strategy": ("name", STRATEGIES, ("client_dp", "compression", "local_dp", "partial")),
+    "strategy": (
+        "name",
+        STRATEGIES,
+        ("client_dp", "compression", "example_dp", "local_dp", "partial"),
+    ),
 }
 """For each section the key that names its component, the components, and what goes with any."""
 _PRIVATE: Mapping[str, type[ClientDP | LocalDP]] = {"client_dp": ClientDP, "local_dp": LocalDP}
@@ -350,6 +356,7 @@ def _strategy(table: Mapping[str, Any], base: Path) -> Strategy:
     name, rest = _named(table, "strategy", "name")
     partial, compression = rest.pop("partial", None), rest.pop("compression", None)
     private = {key: rest.pop(key) for key in _PRIVATE if key in rest}
+    examples = rest.pop("example_dp", None)
     strategy = call(named(name, STRATEGIES, "strategy.name", base), rest, "strategy", base)
     if not isinstance(strategy, Strategy):
         raise ConfigError(
@@ -362,6 +369,8 @@ def _strategy(table: Mapping[str, Any], base: Path) -> Strategy:
         strategy = _private(strategy, layer, rest.get("weighting"), key)
     if compression is not None:
         strategy = _compressed(strategy, compression, base)
+    if examples is not None:
+        strategy = _of_examples(strategy, examples, rest, base)
     if partial is None:
         return strategy
     return strategy.replace(partial=convert(partial, Partial, "strategy.partial", base))
@@ -392,6 +401,29 @@ def _private(
         )
     kept = (part for part in strategy.layers if not isinstance(part, Weighted))
     return strategy.replace(layers=(*kept, layer))
+
+
+def _of_examples(
+    strategy: Strategy, table: object, given: Mapping[str, object], base: Path
+) -> Strategy:
+    """The strategy with an `ExampleDP`, and batches that are sampled."""
+    for key in ("local_epochs", "batch_size", "chunk", "steps", "rate", "weighting"):
+        if key in given and given[key] != "uniform":
+            raise ConfigError(
+                f"strategy.{key} = {given[key]!r} with strategy.example_dp",
+                why="batches are sampled example by example, and every client counts the same",
+                instead="example_dp = {rate = 0.1, steps = 10}, and no such line",
+            )
+    values = convert(table, dict, "strategy.example_dp", base)
+    sampling = {key: values[key] for key in ("rate", "steps") if key in values}
+    rest = {key: value for key, value in values.items() if key not in sampling}
+    work = call(_sampled, sampling, "strategy.example_dp", base)
+    privacy = call(ExampleDP, rest, "strategy.example_dp", base)
+    return protecting_examples(strategy, privacy, work)
+
+
+def _sampled(*, rate: float = 0.1, steps: int = 10) -> PoissonSteps:
+    return PoissonSteps(rate, steps)
 
 
 def _run_options(

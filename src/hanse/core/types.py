@@ -279,7 +279,7 @@ class LocalTraining(Layer, Protocol):
 
     @property
     def passes(self) -> tuple[Any, ...]:
-        """How the data is walked through: `hanse.data.Epochs`, `Steps` or `FullGradient` each."""
+        """How the data is walked through: `hanse.data.Epochs`, `Steps`, … each."""
 
     def start(
         self, broadcast: Broadcast, memory: Memory, client: ClientContext

@@ -27,6 +27,7 @@ from hanse.data.partition import (
     split,
 )
 from hanse.data.partitioned import partitioned
+from hanse.data.poisson import PoissonSteps
 from hanse.data.sharing import set_aside, share
 from hanse.data.skew import Skew, label_counts, skew
 from hanse.data.sources.benchmarks import idx_federation
@@ -61,6 +62,7 @@ __all__ = [
     "PackedClients",
     "Pass",
     "Plan",
+    "PoissonSteps",
     "SharedClients",
     "Skew",
     "Steps",

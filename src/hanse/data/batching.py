@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from hanse.core.errors import StrategyError
 from hanse.core.rng import Keys, derive, hash_grid
 from hanse.data.packing import offsets_of, rows_of
+from hanse.data.poisson import PoissonSteps, drawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +94,7 @@ class FullGradient:
         _check("FullGradient", "chunk", self.chunk)
 
 
-Pass = Epochs | Steps | FullGradient
+Pass = Epochs | Steps | FullGradient | PoissonSteps
 
 
 class Batch(NamedTuple):
@@ -104,8 +105,10 @@ class Batch(NamedTuple):
         rows: int64 [active, B], into the block's fields, B the examples of the largest batch.
             Padding repeats the client's first row.
         weights: floats [active, B]; 0 for padding. A row of `Epochs` or `Steps` sums to 1; the
-            rows of a client's `FullGradient` sum to 1 together.
-        counts: int64 [active]: how many entries of each row are not padding.
+            rows of a client's `FullGradient` sum to 1 together; one of `PoissonSteps` does so on
+            average.
+        counts: int64 [active]: how many entries of each row are not padding; `PoissonSteps` may
+            leave none.
     """
 
     active: int
@@ -218,6 +221,8 @@ class Plan:
                 return self._epochs()
             case Steps():
                 return self._stream()
+            case PoissonSteps():
+                return self._drawn(self.pass_.rate)
 
     def _in_order(self) -> Iterator[Batch]:
         # A batch of all examples needs no shuffle: each of its epochs is the same batch.
@@ -307,6 +312,13 @@ class Plan:
                 rows[inside] = order[places[inside]]
             yield self._batch(rows, counts, counts)
 
+    def _drawn(self, rate: float) -> Iterator[Batch]:
+        for t, active in enumerate(self.actives):
+            sizes = self.sizes[:active]
+            rows, counts = drawn(rate, sizes, self.starts[:active], self.keys[:active], t)
+            tensors = self._tensors(rows, counts, rate * sizes)
+            yield Batch(active, *tensors, torch.from_numpy(counts))
+
     @cached_property
     def actives(self) -> list[int]:
         """How many clients take part in each step."""
@@ -319,7 +331,9 @@ class Plan:
         tensors = self._tensors(rows[:, :longest], counts, divisor)
         return Batch(len(rows), *tensors, torch.from_numpy(counts))
 
-    def _tensors(self, rows: Int64s, counts: Int64s, divisor: Int64s) -> tuple[Tensor, Tensor]:
+    def _tensors(
+        self, rows: Int64s, counts: Int64s, divisor: NDArray[Any]
+    ) -> tuple[Tensor, Tensor]:
         width = rows.shape[-1]
         real = np.arange(width) < counts[..., None]
         if int(counts.min()) < width:
@@ -340,7 +354,7 @@ def steps(pass_: Pass, sizes: Int64s) -> Int64s:
             return np.full(len(sizes), count, np.int64)
         case Epochs(count=count, batch_size=int(batch)):
             return count * -(-sizes // batch)
-        case Steps(count=count):
+        case Steps(count=count) | PoissonSteps(count=count):
             return np.full(len(sizes), count, np.int64)
         case FullGradient(chunk=chunk):
             return -(-sizes // chunk)
@@ -404,7 +418,7 @@ def _width(pass_: Pass, sizes: Int64s) -> int:
     match pass_:
         case FullGradient(chunk=chunk):
             return min(chunk, largest)
-        case Epochs(batch_size=None):
+        case Epochs(batch_size=None) | PoissonSteps():
             return largest
         case Epochs(batch_size=int(batch)) | Steps(batch_size=batch):
             return batch

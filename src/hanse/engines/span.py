@@ -18,6 +18,7 @@ from hanse.core.types import ClientContext
 from hanse.engines.graphs import Graphs
 from hanse.engines.measurement import ClientFacts, joined, measure
 from hanse.engines.on_device import DeviceWork
+from hanse.engines.private import private
 from hanse.engines.work import BlockWork, SpanPlans
 from hanse.memory import initial_memory
 from hanse.models.executors import EXECUTORS
@@ -102,9 +103,11 @@ class Trainer:
         self._device = CPU if place is None else place.device
         self._task, self._data = task.on(self._device), data
         terms = Terms(execution.precision, waits=place is None)
-        self._executor = EXECUTORS[execution.path](self._task, terms)
+        noisy = private(self._task, execution, strategy.examples)
+        self._executor = noisy or EXECUTORS[execution.path](self._task, terms)
         self._place, self._graphs = place, None
-        if place is not None and place.capture is not None and execution.path != "module":
+        recorded = execution.path != "module" and noisy is None  # a recording would repeat noise
+        if place is not None and place.capture is not None and recorded:
             self._graphs = Graphs(self._executor, place.capture, execution.block, place.device)
 
     def initial(self, broadcast: Broadcast) -> Slots:

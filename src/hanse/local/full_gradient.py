@@ -17,17 +17,19 @@ if TYPE_CHECKING:
 
     from hanse.core.types import Broadcast, ClientContext, Gradient, Memory, Update
     from hanse.data.batching import Pass
+    from hanse.data.poisson import PoissonSteps
 
 
 @dataclass(frozen=True)
 class FullGradientStep(LocalTraining):
     """Send the negative gradient of the local mean loss at the global model.
 
-    Nothing is trained at the client: the server's optimiser takes the step.
+    Nothing is trained at the client: the server's optimiser takes the step. With
+    `PoissonSteps(1.0, 1)` the gradient may be a private one (`ExampleDP`).
     Source: McMahan et al., AISTATS 2017, section 2 (FederatedSGD).
     """
 
-    work: FullGradient = FullGradient()
+    work: FullGradient | PoissonSteps = FullGradient()
 
     @property
     def passes(self) -> tuple[Pass, ...]:

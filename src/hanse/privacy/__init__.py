@@ -10,6 +10,7 @@ from hanse.privacy.calibration import (
 )
 from hanse.privacy.correlated import BinaryTree, Correlation, Toeplitz, sensitivity
 from hanse.privacy.events import Adjacency, Budget, GaussianEvent, Sampling
+from hanse.privacy.examples import ExampleDP
 
 __all__ = [
     "MOST_ROUNDS",
@@ -18,6 +19,7 @@ __all__ = [
     "BinaryTree",
     "Budget",
     "Correlation",
+    "ExampleDP",
     "GaussianEvent",
     "Sampling",
     "Toeplitz",

@@ -204,9 +204,9 @@ def _merged(events: Sequence[GaussianEvent]) -> Events:
     counts: Counter[GaussianEvent] = Counter()
     for event in events:
         counts[replace(event, count=1)] += event.count
-    if len({event.adjacency for event in counts}) > 1:
+    if len(kinds := sorted({event.adjacency for event in counts})) > 1:
         raise ConfigError(
-            "events for neighbours by add-remove beside events for neighbours by replace",
+            " beside ".join(f"events for neighbours by {kind}" for kind in kinds),
             why="a guarantee is for one kind of neighbours",
             instead="state all noise multipliers for one adjacency, or account for each apart",
         )

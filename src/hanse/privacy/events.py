@@ -7,9 +7,10 @@ from typing import Literal, get_args
 
 from hanse.core.errors import ConfigError, did_you_mean
 
-Adjacency = Literal["add-remove", "replace"]
+Adjacency = Literal["add-remove", "replace", "add-remove-example"]
 """Neighbouring federations differ by a client that one of them lacks, or that has other data in the
-other. Sensitivities, and with them noise multipliers, are those of the adjacency named."""
+other; or by one example of one client that one of them lacks. Sensitivities, and with them noise
+multipliers, are those of the adjacency named; what is said of one promises nothing for another."""
 
 Unit = Literal["client", "example"]
 """What neighbouring federations differ by: all the data of a client, or one example of a client."""
@@ -26,8 +27,9 @@ class GaussianEvent:
             `adjacency`; above 0.
         sampling: how the round's cohort was really drawn. `"none"`: nothing is gained by sampling,
             because everybody takes part or because the cohort is not secret.
-        rate: the probability that a client is in the cohort; 1 with `"none"`. With
-            `"without-replacement"` it is `cohort / population`.
+        rate: the probability that a client is in the cohort (an example in the batch, with
+            `"add-remove-example"`); 1 with `"none"`. With `"without-replacement"` it is
+            `cohort / population`.
         population: how many clients there are, for `"without-replacement"`; else 0.
         adjacency: what neighbouring federations are.
         count: how many times.

@@ -96,13 +96,14 @@ def seed_of_rounds(strategy: Strategy, seed: int) -> int:
     by a schedule that a resumed run must keep to.
 
     Args:
-        strategy: which may have a `ClientDP`.
+        strategy: which may have a `ClientDP` or an `ExampleDP`.
         seed: the run's.
     """
     real = any(
         isinstance(x, ClientDP) and x.noise == "os" and x.correlation is None
         for x in strategy.layers
     )
+    real = real or (strategy.examples is not None and strategy.examples.noise == "os")
     return secrets.randbits(63) if real else seed
 
 

@@ -7,9 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from hanse.core.errors import ConfigError
-from hanse.layers import ClientDP, LocalDP
 from hanse.privacy.ledger import Ledger
-from hanse.spending.costs import cost_of
+from hanse.spending.costs import cost_of, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,23 +89,23 @@ def spending(
     """
     if ledger is None:
         return None
-    layer = next((x for x in strategy.layers if isinstance(x, ClientDP | LocalDP)), None)
-    if layer is None or not layer.noise_multiplier:
-        name = type(layer).__name__
-        what = strategy.name if layer is None else f"{name} without noise in {strategy.name}"
+    source = source_of(strategy)
+    if source is None or not source.noise_multiplier:
+        name = type(source).__name__
+        what = strategy.name if source is None else f"{name} without noise in {strategy.name}"
         raise ConfigError(
             f"ledger = {str(ledger)!r} with {what}",
             why="without noise a round costs more than any budget holds",
-            instead="dp_fedavg(…), or ClientDP(noise_multiplier=1.0) as the last layer; or no "
-            "ledger",
+            instead="dp_fedavg(…), or ClientDP(noise_multiplier=1.0) as the last layer; dp_sgd(…), "
+            "where examples are to be protected; or no ledger",
         )
-    if layer.noise == "seeded":
+    if source.noise == "seeded":
         raise ConfigError(
             f"ledger = {str(ledger)!r} with noise that is drawn from the run's seed",
             why="whoever knows the seed can take the noise off again, so nothing was protected "
             "and there is nothing to account for",
             instead="noise='os' (from the operating system); or no ledger, in an experiment",
         )
-    opened, cost = Ledger.open(ledger), cost_of(layer, population)
+    opened, cost = Ledger.open(ledger), cost_of(source, strategy, population)
     opened.check(next(cost.events(0)))  # of another adjacency than what is in it, for example
     return Spending(opened, cost)

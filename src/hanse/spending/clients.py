@@ -10,9 +10,11 @@ import numpy as np
 from hanse.core.errors import ConfigError
 from hanse.layers import LocalDP
 from hanse.privacy.accounting import epsilon
-from hanse.spending.costs import WorstClient
+from hanse.spending.costs import WorstClient, events_of_a_participation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from hanse.privacy.accounting import Accountant
@@ -57,3 +59,30 @@ def client_epsilons(
         for n in np.unique(turns)
     }
     return np.array([by_turns[int(n)] for n in turns])
+
+
+def epsilons(
+    strategy: Strategy, participations: Sequence[int], delta: float, accountant: Accountant = "pld"
+) -> list[float]:
+    """What each client's examples have spent; the largest one is the run's.
+
+    Args:
+        strategy: with an `ExampleDP`.
+        participations: in how many rounds each client has trained, whether its update was used or
+            not; a public number.
+        delta: the probability that the bound does not hold.
+        accountant: whose arithmetic.
+
+    Returns:
+        An epsilon for each client, 0 for one that never trained.
+
+    Raises:
+        ConfigError: as `hanse.privacy.epsilon`.
+    """
+    once = events_of_a_participation(strategy)
+    spent = {
+        times: epsilon([replace(e, count=e.count * times) for e in once], delta, accountant)
+        for times in {int(times) for times in participations}
+        if times
+    }
+    return [spent.get(int(times), 0.0) for times in participations]

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from hanse.layers import LocalDP
+from hanse.data import PoissonSteps
+from hanse.layers import ClientDP, LocalDP
 from hanse.privacy.correlated import increments
 from hanse.privacy.events import GaussianEvent
+from hanse.privacy.examples import ExampleDP
 from hanse.selection import Separated
 
 if TYPE_CHECKING:
@@ -19,9 +21,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hanse.layers import ClientDP
     from hanse.privacy.correlated import Correlation
     from hanse.round import Population
+    from hanse.strategy import Strategy
 
 _LEAST = 2.0**-24
 """Of the whole: what a round costs that adds nothing to what the worst client has lost. So that the
@@ -107,12 +109,54 @@ class WorstClient:
         return np.bincount(asked.ids, minlength=self.population.clients)
 
 
-def cost_of(layer: ClientDP | LocalDP, population: Population) -> Cost:
-    """What the rounds of a run cost whose noise is a layer's."""
-    if isinstance(layer, LocalDP):
-        return WorstClient(layer.event, population)
+Source = ClientDP | LocalDP | ExampleDP
+"""A part that adds noise."""
+
+
+def source_of(strategy: Strategy) -> Source | None:
+    """The part of a strategy that adds noise; `None` if none does."""
+    layers = (x for x in strategy.layers if isinstance(x, ClientDP | LocalDP))
+    return strategy.examples or next(layers, None)
+
+
+def cost_of(source: Source, strategy: Strategy, population: Population) -> Cost:
+    """What the rounds of a run cost.
+
+    Args:
+        source: what adds the noise.
+        strategy: that it is a part of.
+        population: who takes part in a round.
+    """
+    if isinstance(source, ExampleDP):
+        (event,) = events_of_a_participation(strategy)
+        return EveryRound(event)
+    if isinstance(source, LocalDP):
+        return WorstClient(source.event, population)
     participation = population.participation
-    if layer.correlation is not None and isinstance(participation, Separated):
-        z = float(layer.noise_multiplier)
-        return Correlated(layer.correlation, participation.separation, z)
-    return EveryRound(layer.event(participation, population.clients))
+    if source.correlation is not None and isinstance(participation, Separated):
+        z = float(source.noise_multiplier)
+        return Correlated(source.correlation, participation.separation, z)
+    return EveryRound(source.event(participation, population.clients))
+
+
+def events_of_a_participation(strategy: Strategy) -> tuple[GaussianEvent, ...]:
+    """What a round releases of the examples of each client that takes part in it.
+
+    That is what each of its steps releases, sampled at their rate. Nothing is gained here by who
+    takes part: a client that has taken part in t rounds has released these events t times. Who
+    knows only how many rounds there were takes each client to have been in all of them.
+
+    Args:
+        strategy: with an `ExampleDP`; none without.
+
+    Raises:
+        ConfigError: there is no noise.
+    """
+    privacy = strategy.examples
+    if privacy is None:
+        return ()
+    counts: dict[float, int] = {}
+    for work in strategy.local.passes:
+        if isinstance(work, PoissonSteps):
+            counts[work.rate] = counts.get(work.rate, 0) + work.count
+    return tuple(privacy.event(rate, count) for rate, count in counts.items())

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from hanse.layers import ClientDP, LocalDP
 from hanse.privacy.events import GaussianEvent
+from hanse.privacy.examples import ExampleDP
 from hanse.privacy.statement import Statement, default_delta, every_round
 from hanse.selection import Poisson, Uniform
-from hanse.spending.costs import EveryRound, cost_of
+from hanse.spending.costs import EveryRound, cost_of, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,8 @@ _COHORTS = (
     "against them, and epsilon is larger"
 )
 _STATE = "whoever sees the server's state or a checkpoint: earlier rounds' noise is in it"
+_DRAWN = "whoever knows which examples were drawn for a step"
+_MANY = "a person with many examples: epsilon is that of one of them"
 _ALWAYS = (
     "choices made by results: the best of several runs, rates that were tuned, an early stop",
     "when rounds were done and how long they took, and whether the run ended by an error",
@@ -48,18 +51,23 @@ def privacy_of(
         population: who takes part in a round.
         delta: at which epsilon is stated, and where it is from; `None`: from the clients' number.
     """
-    layer = next((x for x in strategy.layers if isinstance(x, ClientDP | LocalDP)), None)
-    if layer is None or not layer.noise_multiplier:
+    source = source_of(strategy)
+    if source is None or not source.noise_multiplier:
         return None
     at = default_delta(population.clients) if delta is None else delta
-    if isinstance(layer, LocalDP):
-        return _of_clients(layer, population, at)
-    return _of_sums(layer, population, at)
+    cost = cost_of(source, strategy, population)
+    if isinstance(source, ExampleDP):
+        return _of_examples(source, cost, at)
+    if isinstance(source, LocalDP):
+        return _of_clients(source, cost, at)
+    return _of_sums(source, cost, population.participation, at)
 
 
-def _of_sums(layer: ClientDP, population: Population, delta: tuple[float, str]) -> Statement:
+def _of_sums(
+    layer: ClientDP, cost: Cost, participation: Participation, delta: tuple[float, str]
+) -> Statement:
     """Noise on sums over clients, independent from round to round or correlated."""
-    cost, words = cost_of(layer, population), "discrete Gaussian noise"
+    words = "discrete Gaussian noise"
     first = next(cost.events(0))
     alike = isinstance(cost, EveryRound)
     if not alike:
@@ -77,7 +85,7 @@ def _of_sums(layer: ClientDP, population: Population, delta: tuple[float, str]) 
         against=_SEES_MODELS,
         covered=_MODELS,
         not_covered=(
-            *_of_sampling(population.participation),
+            *_of_sampling(participation),
             *(() if alike else (_STATE,)),
             *_ALWAYS,
         ),
@@ -85,14 +93,14 @@ def _of_sums(layer: ClientDP, population: Population, delta: tuple[float, str]) 
     )
 
 
-def _of_clients(layer: LocalDP, population: Population, delta: tuple[float, str]) -> Statement:
+def _of_clients(layer: LocalDP, cost: Cost, delta: tuple[float, str]) -> Statement:
     """Noise that each client adds: what is stated is the costliest client's."""
     return Statement(
         mechanism="LocalDP: each client clips its update and adds discrete Gaussian noise of "
         f"{layer.noise_multiplier:g} clip norms; of the client that takes part most often",
         unit="client",
         adjacency=layer.event.adjacency,
-        events=_round_by_round(cost_of(layer, population)),
+        events=_round_by_round(cost),
         event=None,
         delta=delta[0],
         delta_from=delta[1],
@@ -101,6 +109,25 @@ def _of_clients(layer: LocalDP, population: Population, delta: tuple[float, str]
         covered="all that a client sends, and so the models",
         not_covered=_ALWAYS,
         counts_repeated=False,
+    )
+
+
+def _of_examples(source: ExampleDP, cost: Cost, delta: tuple[float, str]) -> Statement:
+    """Noise in the steps of clients: what is stated is that of a client in every round."""
+    event = next(cost.events(0))
+    return Statement(
+        mechanism=f"ExampleDP: gradients of examples clipped, noise of {source.noise_multiplier:g} "
+        "clip norms on their sum in every step; of a client that takes part in every round",
+        unit="example",
+        adjacency=event.adjacency,
+        events=every_round(event),
+        event=event,
+        delta=delta[0],
+        delta_from=delta[1],
+        protects=source.noise == "os",
+        against="the server, and whoever sees what clients send",
+        covered="all that a client sends, and so the models",
+        not_covered=(_DRAWN, _MANY, *_ALWAYS),
     )
 
 

@@ -3,6 +3,7 @@
 from hanse.strategies.compressed_fedavg import compressed_fedavg
 from hanse.strategies.dp_fedavg import dp_fedavg
 from hanse.strategies.dp_ftrl import dp_ftrl
+from hanse.strategies.dp_sgd import dp_sgd
 from hanse.strategies.fedavg import fedavg
 from hanse.strategies.feddyn import feddyn
 from hanse.strategies.fednova import fednova
@@ -17,6 +18,7 @@ __all__ = [
     "compressed_fedavg",
     "dp_fedavg",
     "dp_ftrl",
+    "dp_sgd",
     "fedavg",
     "feddyn",
     "fednova",

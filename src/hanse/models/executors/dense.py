@@ -40,7 +40,7 @@ class DenseExecutor:
         Raises:
             Unchained: it has none.
         """
-        self._links, self._loss = chain(task), task.loss
+        self.links, self._loss = chain(task), task.loss
         self._layout = task.layout
         self._layers = ByAddress(self._of)
         self._waits = terms.waits
@@ -51,7 +51,7 @@ class DenseExecutor:
         shared = flat.stride(0) == 0  # the same point for all clients: no products for each
         views = self._layout.views(flat[:1] if shared else flat)
         layers = []
-        for link in self._links:
+        for link in self.links:
             weight = views[link.weight]
             bias = None if link.bias is None else views[link.bias]
             row = None if bias is None else bias.unsqueeze(1)
@@ -68,14 +68,37 @@ class DenseExecutor:
         targets = layers if target is at else self._layers(target)
         inputs, kept, outputs = self._forward(layers, batch.x.flatten(2))
         losses, gradient = self._head(outputs, batch, scale)
-        for number in range(len(self._links) - 1, -1, -1):
-            layer, aim, activation = layers[number], targets[number], self._links[number].activation
+        losses = (losses * batch.weights).sum(1)
+        for number in range(len(self.links) - 1, -1, -1):
+            layer, aim, activation = layers[number], targets[number], self.links[number].activation
             if activation is not None:
                 gradient = activation.backward(gradient, kept[number])
             passed = self._product(gradient, layer.weight) if number else gradient
             self._add(aim, gradient, inputs[number], keep)  # behind: `target` may be `at`
             gradient = passed
         return losses
+
+    def pairs(self, batch: Batch, at: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """What the gradients of single examples are made of: for each layer, two vectors of each.
+
+        Returns:
+            The losses `[k, B]`, and for each layer its inputs `[k, B, in]` and the gradients
+            `[k, B, out]` of the example's loss by what it computes: their outer product is the
+            gradient of its weight, and the second one that of its bias.
+        """
+        layers = self._layers(at)
+        inputs, kept, outputs = self._forward(layers, batch.x.flatten(2))
+        ones = batch._replace(weights=torch.ones_like(batch.weights))
+        losses, gradient = self._head(outputs, ones, 1.0)
+        found = []
+        for number in range(len(self.links) - 1, -1, -1):
+            activation = self.links[number].activation
+            if activation is not None:
+                gradient = activation.backward(gradient, kept[number])
+            found.append((inputs[number], gradient))
+            if number:
+                gradient = self._product(gradient, layers[number].weight)
+        return losses, found[::-1]
 
     def clear(self) -> None:
         """Forget all vectors."""
@@ -86,7 +109,7 @@ class DenseExecutor:
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Each layer's inputs, what its activation's derivative needs, and the outputs."""
         inputs, kept = [], []
-        for layer, link in zip(layers, self._links, strict=True):
+        for layer, link in zip(layers, self.links, strict=True):
             inputs.append(x)
             x = self._product(x, layer.transposed, layer.row)
             before = x
@@ -96,7 +119,7 @@ class DenseExecutor:
         return inputs, kept, x
 
     def _head(self, outputs: Tensor, batch: Batch, scale: Scalar) -> tuple[Tensor, Tensor]:
-        """The losses `[k]`, and the gradient of the outputs `[k, B, out]` times `scale`."""
+        """The losses `[k, B]`, and the gradient of the outputs `[k, B, out]` times `scale`."""
         y, weights = batch.y.flatten(0, 1), batch.weights
         if self._loss is cross_entropy and y.dim() == 1 and not y.is_floating_point():
             losses, down = _cross_entropy(outputs, y, (weights * scale).view(-1))
@@ -107,7 +130,7 @@ class DenseExecutor:
                 loss = (losses * (weights * scale).view(-1)).sum()
                 (down,) = torch.autograd.grad(loss, flat)
             losses, down = losses.detach(), down.view_as(outputs)
-        return (losses.view_as(weights) * weights).sum(1), down
+        return losses.view_as(weights), down
 
 
 def _cross_entropy(outputs: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,6 +47,10 @@ class ModuleExecutor:
             seed = seed_for(int(batch.keys[row]), "module", batch.pass_number, batch.step)
             for generator in self._generators:
                 generator.manual_seed(seed)
+            if not count:  # nobody was drawn: the gradient is zero
+                target[row].mul_(keep)
+                losses[row] = 0.0
+                continue
             x, y, weights = batch.x[row], batch.y[row], batch.weights[row]
             if count < len(weights):
                 x, y, weights = x[:count], y[:count], weights[:count]
