@@ -29,6 +29,7 @@ _OPTIONAL = {
     "pillow": ("images", "images"),
     "datasets": ("huggingface", "Hugging Face's data sets"),
     "dp-accounting": ("privacy", "privacy accounting"),
+    "cryptography": ("secagg", "secure aggregation"),
 }
 _COLUMNS = 20  # of labels, side by side
 

@@ -11,6 +11,7 @@ HanseError
 ├── BudgetError      a release would cost more privacy than a data set has left
 ├── LedgerError      a privacy ledger cannot be read, written or trusted
 ├── WireError        bytes that arrived are no message, or a message cannot be written as bytes
+├── ProtocolError    a message, or a party, does not keep to a protocol
 └── DivergenceError  training left the region where its numbers mean anything
 ```
 """
@@ -79,6 +80,10 @@ class LedgerError(HanseError):
 
 class WireError(HanseError):
     """Bytes that arrived are no message, or a message cannot be written as bytes."""
+
+
+class ProtocolError(HanseError):
+    """A message, or a party, does not keep to a protocol."""
 
 
 class DivergenceError(HanseError):
