@@ -189,6 +189,7 @@ def carry_on(
 def _carry_on(prepared: Prepared, run: RunDirectory) -> Generator[Round, None, None]:
     mark, last = records.fingerprint(prepared), prepared.experiment.rounds
     with _locked(run):
+        run.mend()
         check_account(prepared, run)
         state = run.latest(mark)
         if state is not None and state.round > last:

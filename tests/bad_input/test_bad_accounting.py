@@ -59,7 +59,10 @@ BAD = {
         ConfigError, "'poison'", "did you mean 'poisson'", event(1.0, "poison", 0.5)
     ),
     "an unknown adjacency": Bad(
-        ConfigError, "'swap'", "one of: add-remove, replace", event(1.0, adjacency="swap"),
+        ConfigError,
+        "'swap'",
+        "one of: add-remove, add-remove-example, replace",
+        event(1.0, adjacency="swap"),
         event(1.0, adjacency="replace"),
     ),
     "half an event": Bad(ConfigError, "1.5 times", "whole number", event(1.0, count=1.5)),

@@ -419,7 +419,7 @@ def test_what_a_user_must_know_is_said() -> None:
     def said(strategy: Strategy) -> str:
         return " ".join(prepare(Experiment(strategy, federation(), mlp())).warnings)
 
-    assert "nothing has been charged" in said(dp_sgd())
+    assert "nothing is charged to a ledger" in said(dp_sgd())
     assert "drawn from the run's seed" in said(dp_sgd())
     assert "operating system" in said(dp_sgd(noise="os"))
     assert "nobody is protected" in said(dp_sgd(noise_multiplier=0))

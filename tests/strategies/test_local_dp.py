@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -284,8 +285,9 @@ def test_rounds_that_are_computed_again_are_charged_by_themselves(tmp_path: Path
     going = hanse.runs.carry_on(prepared, hanse.runs.start(prepared, tmp_path / "run"))
     while next(going).number < 3:
         pass
+    shutil.copytree(tmp_path / "run", tmp_path / "killed")  # as it is if the process ends here
     going.close()
-    hanse.resume(tmp_path / "run", model)
+    hanse.resume(tmp_path / "killed", model)
     assert paid(path) >= turns(model, (0, 3), (2, 6)) * (1 - 1e-12)
     assert paid(path) == pytest.approx(turns(model, (0, 3)) + turns(model, (2, 6)), rel=1e-5)
 

@@ -104,6 +104,7 @@ class EventLog:
         with writing(self._directory):
             self._directory.mkdir(parents=True, exist_ok=True)
             write_atomically(self._directory / _MARK, to_json(self._identity) + "\n")
+            earlier = list(self._directory.glob(f"events.out.tfevents.*{_OWN}"))
             # From round 0 on, what an earlier file holds is not shown any more.
             self._writer = SummaryWriter(str(self._directory), purge_step=0, filename_suffix=_OWN)
         config = self._run / "config.toml"
@@ -121,6 +122,8 @@ class EventLog:
                 waiting = next(clients, None)
             self._round(self._writer, fields.values, own)
         self._writer.flush()
+        for path in earlier:  # a name may sort behind the new one's, and be read after it
+            path.unlink(missing_ok=True)
 
     def _privacy(self, writer: SummaryWriter) -> None:
         """Say what is promised of a private run, and that its exact numbers are not."""

@@ -251,9 +251,9 @@ def _about_local(layer: LocalDP, ledger: str | Path | None) -> list[str]:
     if not layer.noise_multiplier:
         return ["LocalDP with noise_multiplier = 0 clips and adds no noise: nobody is protected"]
     return [
-        "LocalDP: nothing has been charged. Each client spends an epsilon of its own whenever it "
-        "takes part (hanse.spending.client_epsilons); a ledger keeps account of the largest "
-        "(docs/privacy-ledger.md)"
+        "LocalDP: nothing is charged to a ledger. Each client spends an epsilon of its own where it "
+        "takes part (hanse.spending.client_epsilons), and the largest is stated, as if nothing "
+        "else were released of the same data (docs/privacy-ledger.md)"
         if ledger is None
         else f"every round is charged to {ledger} before it begins, for the client that has taken "
         "part most often",
@@ -266,7 +266,6 @@ def _about_local(layer: LocalDP, ledger: str | Path | None) -> list[str]:
 
 
 def _about_both(clients: ClientData) -> list[str]:
-    said = ["losses, norms, metrics and results of clients have no noise: no guarantee covers them"]
     if isinstance(clients, SharedClients):
-        said.append("examples that all clients share are taken to be public: nothing protects them")
-    return said
+        return ["examples that all clients share are taken to be public: nothing protects them"]
+    return []

@@ -208,8 +208,8 @@ def _warnings(strategy: Strategy, clients: ClientData, ledger: str | Path | None
         )
     else:
         said.append(
-            "ExampleDP: nothing has been charged. This run keeps no account of what its rounds "
-            "spend, so it states no epsilon; a ledger does (docs/privacy-ledger.md)"
+            "ExampleDP: nothing is charged to a ledger. Epsilon is stated of this run by itself, "
+            "as if nothing else were released of the same data (docs/privacy-ledger.md)"
             if ledger is None
             else f"every round is charged to {ledger} before it begins, as if all clients took part"
         )
@@ -225,10 +225,6 @@ def _warnings(strategy: Strategy, clients: ClientData, ledger: str | Path | None
                 "for bit, and rounds that a resumed run computes again are released twice. Cohorts "
                 "and batches are drawn from a secret of this process, not from the run's seed"
             )
-    said.append(
-        "losses, norms, metrics, numbers of examples and the per-client results of this run have "
-        "no noise: no guarantee covers them"
-    )
     if isinstance(clients, SharedClients):
         said.append("examples that all clients share are taken to be public: nothing protects them")
     return said

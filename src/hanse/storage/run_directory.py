@@ -128,6 +128,15 @@ class RunDirectory:
         lines = path.read_bytes().split(b"\n") if path.exists() else []
         return [json.loads(line) for line in lines if line]
 
+    def mend(self) -> None:
+        """Drop a last line that a kill cut short, before anything is read.
+
+        Raises:
+            RunError: another line is not the record of a round.
+        """
+        for name in ("metrics.jsonl", "clients.jsonl"):
+            keep_lines(self.path / name, lambda record: int(record["round"]) >= 0)
+
     def forget_after(self, round_number: int) -> None:
         """Drop what was recorded of later rounds: they are about to be run again."""
         for name in ("metrics.jsonl", "clients.jsonl"):
