@@ -251,8 +251,8 @@ def _about_local(layer: LocalDP, ledger: str | Path | None) -> list[str]:
     if not layer.noise_multiplier:
         return ["LocalDP with noise_multiplier = 0 clips and adds no noise: nobody is protected"]
     return [
-        "LocalDP: nothing is charged to a ledger. Each client spends an epsilon of its own where it "
-        "takes part (hanse.spending.client_epsilons), and the largest is stated, as if nothing "
+        "LocalDP: nothing is charged to a ledger. Each client spends an epsilon of its own where "
+        "it takes part (hanse.spending.client_epsilons), and the largest is stated, as if nothing "
         "else were released of the same data (docs/privacy-ledger.md)"
         if ledger is None
         else f"every round is charged to {ledger} before it begins, for the client that has taken "
