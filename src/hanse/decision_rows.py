@@ -125,18 +125,17 @@ ROWS = (
         also="cross-device",
         non_iid="low",
         best_for="Finance, healthcare",
-        page="fedsgd.md",
-        settings=(),
+        page="fedsgd-secagg.md",
+        settings=("strategy.name=fedsgd_secagg",),
         remembers="nothing",
         down="1",
-        up=None,
+        up="1",
         partial_participation="yes",
         partial_work="no",
         source="Bonawitz et al., CCS 2017",
         note="It hides single updates from the server, but neither their sum nor what the model "
-        "gives away: “very high” takes differential privacy as well. FedSGD itself does "
-        "not drift on skewed data; it is slow.",
-        released=False,
+        "gives away: “very high” takes noise as well (strategy.privacy). Here it is simulated. "
+        "FedSGD itself does not drift on skewed data; it is slow.",
     ),
     Row(
         name="Compressed FedAvg",
@@ -195,6 +194,23 @@ ROWS = (
         source="McMahan et al., AISTATS 2017",
         note="It goes where the pooled data would, however they are split, and takes many rounds: "
         "483 where FedAvg took 173, for the CNN of McMahan et al. with two shards a client.",
+    ),
+    Row(
+        name="FedAvg + SecAgg",
+        privacy="very high",
+        scale="either",
+        non_iid="low",
+        best_for="Devices whose owners do not trust the server",
+        page="fedavg-secagg.md",
+        settings=("strategy.name=fedavg_secagg",),
+        remembers="nothing",
+        down="1",
+        up="1",
+        partial_participation="yes",
+        partial_work="biased",
+        source="Bell et al., CCS 2020",
+        note="As FedSGD + SecAgg. With noise (strategy.privacy) it is DP-FedAvg whose guarantee "
+        "holds against the server; that takes hundreds of clients in a round.",
     ),
     Row(
         name="FedSGD, top-k",

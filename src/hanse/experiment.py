@@ -45,6 +45,7 @@ from hanse.soundness import (
     check_compression,
     check_example_privacy,
     check_examples_apart,
+    check_secure_sums,
     check_shown,
     check_stragglers,
     check_whole_gradients,
@@ -256,6 +257,9 @@ def prepare(experiment: Experiment) -> Prepared:
         experiment.stragglers,
         experiment.rounds,
         experiment.ledger,
+    )
+    privacy += check_secure_sums(
+        experiment.strategy, task, setting, data.train, participation, experiment.ledger
     )
     compression = check_compression(experiment.strategy, task, participation)
     privacy += check_example_privacy(

@@ -134,6 +134,7 @@ def round_record(done: Round) -> dict[str, Any]:
                 "broadcast": result.broadcast,
             },
         }
+    record["failure"] = done.exchange.failure or None
     record["server"] = done.reported
     for split in ("test", "unseen"):
         evaluation = done.evaluations.get(split)

@@ -18,7 +18,7 @@ import torch
 from hanse.core.device import CPU, placed
 from hanse.core.errors import StrategyError
 from hanse.core.rng import derive
-from hanse.core.types import Broadcast, RoundContext, Summed
+from hanse.core.types import Broadcast, Exchange, RoundContext, Summed
 from hanse.engines import STRAGGLER, Dropped
 from hanse.memory import ClientMemory
 from hanse.selection import Selected, Separated
@@ -91,6 +91,7 @@ class RoundResult(NamedTuple):
     facts: ClientFacts
     pairwise_cosine: float
     broadcast: int  # bytes of the message that each client of the cohort is sent
+    exchange: Exchange = Exchange()  # whether there is an aggregate of those who answered
 
     @property
     def accepted(self) -> int:
@@ -239,6 +240,7 @@ def _round(
         collected.facts,
         collected.pairwise_cosine,
         length(broadcast_message(broadcast, engine.task.buffers.shared)),
+        collected.exchange,
     )
     total = _what_is_released(collected.aggregate, strategy, state.params, context)
     if total is None:  # nobody came, or nobody's update could be used

@@ -14,6 +14,7 @@ import torch
 
 from hanse.core.errors import DivergenceError
 from hanse.core.threads import one_thread
+from hanse.core.types import Exchange
 from hanse.evaluation import Evaluation, evaluate
 from hanse.evaluation.released import released_histograms
 from hanse.experiment import Experiment, Prepared, prepare
@@ -51,6 +52,7 @@ class Round:
         histograms: by split, noisy histograms of a metric over clients, where they were released.
         releases: how often the run has released something, if it is private.
         receipt: of the ledger, after what this round was charged.
+        exchange: of a secure sum, how it went; whom it lost is withheld with the rest.
 
     Where exact numbers about clients are withheld (`Experiment.per_client`), `result` is `None` and
     `evaluations` is empty.
@@ -64,6 +66,7 @@ class Round:
     histograms: Mapping[str, Released] = field(default_factory=dict)
     releases: Releases = Releases()
     receipt: Receipt | None = None
+    exchange: Exchange = Exchange()
 
     @property
     def number(self) -> int:
@@ -80,13 +83,16 @@ class Round:
 
     @property
     def reported(self) -> dict[str, float]:
-        """What the strategy's parts report of the server's state, such as an adaptive mu."""
+        """What the strategy's parts report of the server's state, such as an adaptive mu.
+
+        And of a secure sum, who was in it.
+        """
         onion = self.prepared.experiment.strategy.onion
         return {
             name: float(value)
             for layer, state in zip(onion, self.state.layers, strict=True)
             for name, value in layer.reported(state).items()
-        }
+        } | dict(self.exchange.numbers)
 
     def epsilon(self, accountant: Accountant = "rdp") -> float | None:
         """What the run has cost so far, by itself; `None` if it is not private.
@@ -185,7 +191,8 @@ def _rounds(
             due = prepared.shown != "withheld" and _is_due(prepared, state.round)
             evaluations = evaluate_all(prepared, state) if due else {}
             state = _watched(prepared, state, result, evaluations)
-        done = Round(state, result, evaluations, time.perf_counter() - began, prepared)
+        seconds, went = time.perf_counter() - began, result.exchange
+        done = Round(state, result, evaluations, seconds, prepared, exchange=went)
         done, before, refused = _seen(done, run, before, receipt)
         yield done
         if refused is not None:  # the round itself was paid for, and is shown first
@@ -218,7 +225,13 @@ def _seen(
         )
         releases = Releases(releases.rounds, releases.histograms + len(histograms))
     seen = dataclasses.replace(
-        done, result=None, evaluations={}, histograms=histograms, releases=releases, receipt=receipt
+        done,
+        result=None,
+        evaluations={},
+        histograms=histograms,
+        releases=releases,
+        receipt=receipt,
+        exchange=done.exchange._replace(lost={}),
     )
     return seen, releases, refused
 
@@ -263,6 +276,7 @@ def _watched(
     population = prepared.population
     trained = 0 if result is None else len(result.facts.id)
     lost = result is not None and trained > 0 and not result.accepted
+    lost = lost and result is not None and not result.exchange.lost  # they were finite
     if lost and trained == population.clients - len(population.empty):
         _stop(state, strategy, f"none of the {trained} clients' updates was finite")
     name, loss, factor = _judged(prepared, result, evaluations)

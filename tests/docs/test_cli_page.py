@@ -155,7 +155,8 @@ def test_tables_have_the_keys_that_are_understood_with_every_kind() -> None:
     }  # fmt: skip
     assert {row[0] for row in PAGE["[model]"]} == {"name", "loss", "metrics", "local"}
     assert {row[0] for row in PAGE["[strategy]"]} == {
-        "name", "client_dp", "compression", "example_dp", "local_dp", "partial",
+        "name", "client_dp", "compression", "distributed_dp", "example_dp", "local_dp", "partial",
+        "secure_sum",
     }  # fmt: skip
 
 
@@ -188,6 +189,14 @@ EXAMPLES: Mapping[tuple[str, str], object] = {
     ("Strategy fedsgd_topk", "server"): {"optimizer": "adam"},
     ("Strategy mimelite", "beta2"): 0.99,
     ("Strategy fedsgd", "server"): {"optimizer": "adam"},
+    ("Strategy fedsgd_secagg", "lr"): 0.1,
+    ("Strategy fedsgd_secagg", "examples"): {"survivors": 5, "divisor": 50.0},
+    ("Strategy fedsgd_secagg", "server"): {"optimizer": "adam"},
+    **{
+        (f"Strategy {name}", key): value
+        for name in ("fedavg_secagg", "fedsgd_secagg")
+        for key, value in (("secure", {"drops": 0.1}), ("privacy", {"survivors": 5}))
+    },
     ("Schedule step", "lr"): 0.1,
     ("Schedule exponential", "lr"): 0.1,
     ("Schedule cosine", "lr"): 0.1,

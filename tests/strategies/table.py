@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hanse.aggregation import Assumptions, SecureSum
 from hanse.compression import HalfPrecision, Quantize, RandomK, Sign, TopK
 from hanse.data import PoissonSteps, Steps
 from hanse.layers import (
     AdaptiveClip,
     ClientDP,
     Compress,
+    DistributedDP,
     ErrorFeedback,
     LocalDP,
     Normalized,
@@ -39,10 +41,12 @@ from hanse.strategies import (
     dp_ftrl,
     dp_sgd,
     fedavg,
+    fedavg_secagg,
     feddyn,
     fednova,
     fedprox,
     fedsgd,
+    fedsgd_secagg,
     fedsgd_topk,
     ldp_fedavg,
     mimelite,
@@ -120,6 +124,33 @@ TABLE: dict[str, Strategy] = {
         layers=(Normalized(4.0), ClientDP(0.3))
     ),
     "dp-mimelite": mimelite().replace(layers=(ClientDP(0.3),)),
+    "fedavg-secagg": fedavg_secagg(secure=SecureSum(most_examples=64)),
+    "fedavg-secagg-uniform-prox-real": fedavg_secagg(mu=0.5, secure=SecureSum(protocol="real")),
+    "fedsgd-secagg-adam": fedsgd_secagg(server=ServerAdam(0.05)),
+    "scaffold-secagg-dropouts": scaffold().replace(
+        aggregation=SecureSum(drops=0.1, assumptions=Assumptions(corrupt=0.1))
+    ),
+    "fednova-secagg": fednova(local_epochs=2, batch_size=4).replace(
+        aggregation=SecureSum(most_examples=64)
+    ),
+    "fedprox-adaptive-secagg": fedprox(lr=0.3, mu=AdaptiveMu(0.5, patience=1)).replace(
+        aggregation=SecureSum(most_examples=64)
+    ),
+    "fedavg-secagg-random-k-8": fedavg_secagg().then(
+        Compress(RandomK(0.5) >> Quantize(8, limit=0.5))
+    ),
+    "fedsgd-secagg-feedback": fedsgd_secagg(lr=0.5).replace(
+        layers=(ErrorFeedback(RandomK(0.5, unbiased=False)), Weighted("uniform"))
+    ),
+    "dp-fedavg-secagg": dp_fedavg(clip=0.3, noise_multiplier=0.5).replace(aggregation=SecureSum()),
+    "distributed-dp": fedavg_secagg(privacy=DistributedDP(0.3, 0.5, survivors=3)),
+    "distributed-dp-scaffold": scaffold().replace(
+        layers=(DistributedDP(0.3, 0.5, survivors=3, side_scale=0.1, clipping="per-layer"),),
+        aggregation=SecureSum(),
+    ),
+    "distributed-dp-fedsgd-yogi": fedsgd_secagg(
+        server=ServerYogi(0.05), privacy=DistributedDP(0.3, 0.5, survivors=3, colluders=1)
+    ),
     "dp-ftrl": dp_ftrl(rounds=9, clip=0.3, noise_multiplier=0.5, local_epochs=2),
     "dp-ftrl-bands-prox-adam": dp_ftrl(
         rounds=9, bands=3, clip=0.3, noise_multiplier=0.5, mu=0.5, server=ServerAdam(0.05)
@@ -136,6 +167,9 @@ TABLE: dict[str, Strategy] = {
     "ldp-fedavg": ldp_fedavg(clip=0.3, noise_multiplier=0.5, local_epochs=2),
     "ldp-fedprox-yogi": ldp_fedavg(clip=0.3, noise_multiplier=0.5, mu=0.5, server=ServerYogi(0.05)),
     "ldp-scaffold": scaffold().replace(layers=(LocalDP(0.3, 0.5, side_scale=0.1),)),
+    "ldp-fedavg-secagg": ldp_fedavg(clip=0.3, noise_multiplier=0.5).replace(
+        aggregation=SecureSum()
+    ),
     "ldp-fednova": fednova().replace(layers=(Normalized(4.0), LocalDP(0.3, 0.5))),
     "dp-sgd": dp_sgd(clip=0.5, noise_multiplier=0.5, rate=0.4, steps=3, divisor=4.0),
     "dp-sgd-prox-momentum-adam": dp_sgd(

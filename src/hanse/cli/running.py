@@ -249,8 +249,13 @@ def train(
             for done in going:
                 first = done.number if first is None else first
                 line = _line(done, total, time.monotonic() - began, first, link)
+                exchange = done.exchange
+                if exchange.failure:
+                    text = f"round {done.number}: no sum, the model stays: {exchange.failure}"
+                    console.print(text, markup=False)
                 for dropped in done.result.dropped if done.result else ():
-                    if dropped.reason.startswith(STRAGGLER):  # asked for; the report counts them
+                    asked = dropped.reason.startswith(STRAGGLER) or dropped.client in exchange.lost
+                    if asked:  # for; the report counts them
                         continue
                     name = prepared.data.train.name(dropped.client)
                     text = f"round {done.number}: {name} dropped: {dropped.reason}"

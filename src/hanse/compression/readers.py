@@ -9,6 +9,7 @@ import torch
 
 from hanse.compression.indices import decode_indices
 from hanse.compression.spaces import Coordinates, Grid, Narrow, Rotation, Support
+from hanse.compression.whole import Whole
 from hanse.core.errors import WireError
 from hanse.wire import Tag
 
@@ -74,6 +75,11 @@ def _rotation(arrays: tuple[Array, ...], _columns: int) -> Rotation:
     return Rotation(_key(key), total, width)
 
 
+def _whole_numbers(arrays: tuple[Array, ...], _columns: int) -> Whole:
+    (most,) = _tensors(arrays, (torch.int64,))
+    return Whole(_number(most, 0, 1 << 62))
+
+
 READERS: Mapping[int, Reader] = MappingProxyType(
     {
         Tag.SUPPORT: _support,
@@ -81,6 +87,7 @@ READERS: Mapping[int, Reader] = MappingProxyType(
         Tag.GRID: _grid,
         Tag.NARROW: _narrow,
         Tag.ROTATION: _rotation,
+        Tag.WHOLE: _whole_numbers,
     }
 )
 """For `hanse.wire.read_update`: a reader for each space that a compressor enters."""

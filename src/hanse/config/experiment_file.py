@@ -17,6 +17,7 @@ import tomli_w
 
 from hanse import data as sources
 from hanse import models, strategies
+from hanse.aggregation import SecureSum
 from hanse.config.binding import (
     Component,
     anchored,
@@ -30,11 +31,12 @@ from hanse.config.binding import (
 from hanse.core.errors import ConfigError, did_you_mean
 from hanse.data import Federation, PoissonSteps
 from hanse.experiment import Experiment, build_model
-from hanse.layers import ClientDP, LocalDP, Weighted
+from hanse.layers import ClientDP, DistributedDP, LocalDP, Weighted
 from hanse.models import Task
 from hanse.privacy import ExampleDP
 from hanse.strategies.compression import compressed
 from hanse.strategies.private import protecting_examples
+from hanse.strategies.secured import secured
 from hanse.strategy import Partial, Strategy
 
 if TYPE_CHECKING:
@@ -89,7 +91,15 @@ PARTS: Mapping[str, tuple[str, Mapping[str, Component], tuple[str, ...]]] = {
     "strategy": (
         "name",
         STRATEGIES,
-        ("client_dp", "compression", "example_dp", "local_dp", "partial"),
+        (
+            "client_dp",
+            "compression",
+            "distributed_dp",
+            "example_dp",
+            "local_dp",
+            "partial",
+            "secure_sum",
+        ),
     ),
 }
 """For each section the key that names its component, the components, and what goes with any."""
@@ -356,6 +366,7 @@ def _strategy(table: Mapping[str, Any], base: Path) -> Strategy:
     name, rest = _named(table, "strategy", "name")
     partial, compression = rest.pop("partial", None), rest.pop("compression", None)
     private = {key: rest.pop(key) for key in _PRIVATE if key in rest}
+    secure, distributed = rest.pop("secure_sum", None), rest.pop("distributed_dp", None)
     examples = rest.pop("example_dp", None)
     strategy = call(named(name, STRATEGIES, "strategy.name", base), rest, "strategy", base)
     if not isinstance(strategy, Strategy):
@@ -369,6 +380,8 @@ def _strategy(table: Mapping[str, Any], base: Path) -> Strategy:
         strategy = _private(strategy, layer, rest.get("weighting"), key)
     if compression is not None:
         strategy = _compressed(strategy, compression, base)
+    if secure is not None or distributed is not None:
+        strategy = _secured(strategy, secure, distributed, rest.get("weighting"), base)
     if examples is not None:
         strategy = _of_examples(strategy, examples, rest, base)
     if partial is None:
@@ -394,13 +407,31 @@ def _private(
 ) -> Strategy:
     """The strategy with a `ClientDP` or `LocalDP` in the place of its weights."""
     if weighting not in (None, "uniform"):
-        raise ConfigError(
-            f"strategy.weighting = {weighting!r} with strategy.{key}",
-            why="with differential privacy of clients every client counts the same",
-            instead='weighting = "uniform", or no such line',
-        )
+        raise _weighted(weighting, key)
     kept = (part for part in strategy.layers if not isinstance(part, Weighted))
     return strategy.replace(layers=(*kept, layer))
+
+
+def _secured(
+    strategy: Strategy, secure: object, distributed: object, weighting: object, base: Path
+) -> Strategy:
+    """The strategy with a `SecureSum`, and with a `DistributedDP` in the place of its weights."""
+    layer, total = None, None
+    if distributed is not None:
+        layer = convert(distributed, DistributedDP, "strategy.distributed_dp", base)
+        if weighting not in (None, "uniform"):
+            raise _weighted(weighting, "distributed_dp")
+    if secure is not None:
+        total = convert(secure, SecureSum, "strategy.secure_sum", base)
+    return secured(strategy, total, layer)
+
+
+def _weighted(weighting: object, key: str) -> ConfigError:
+    return ConfigError(
+        f"strategy.weighting = {weighting!r} with strategy.{key}",
+        why="with differential privacy of clients every client counts the same",
+        instead='weighting = "uniform", or no such line',
+    )
 
 
 def _of_examples(

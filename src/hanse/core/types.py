@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -314,6 +315,21 @@ class LocalTraining(Layer, Protocol):
         return broadcast.params
 
 
+class Exchange(NamedTuple):
+    """How the exchanges behind the contributions went.
+
+    Attributes:
+        lost: whose contribution is not in the aggregate though it was made, and why, by client id:
+            what these clients remember does not change.
+        failure: why there is no aggregate at all; empty where there is one.
+        numbers: that a run's records show of the round, by name.
+    """
+
+    lost: Mapping[int, str] = MappingProxyType({})
+    failure: str = ""
+    numbers: Mapping[str, float] = MappingProxyType({})
+
+
 class Aggregation(Protocol):
     """A commutative monoid over contributions: streams in O(m), merges in a fixed order.
 
@@ -337,6 +353,10 @@ class Aggregation(Protocol):
     def opening(self, total: Any, round_: RoundContext) -> Any:  # noqa: ANN401 - opaque
         """In a simulation: what the later exchanges would reveal; `None` where there are none."""
         return None
+
+    def exchange(self, total: Any, opening: Any) -> Exchange:  # noqa: ANN401 - opaque
+        """Whom these exchanges lost on their way, and whether there is anything to finish."""
+        return Exchange()
 
     def finish(self, total: Any, opening: Any) -> Aggregate:  # noqa: ANN401 - opaque
         """The aggregate of the round."""

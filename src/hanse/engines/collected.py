@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hanse.core.types import Exchange
 from hanse.engines.measurement import ClientFacts, Dropped, dropped, joined, pairwise_cosine
 from hanse.engines.span import SpanResult, part_tree
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from hanse.core.types import Aggregate, Aggregation, RoundContext
     from hanse.engines.cohort import Cohort
     from hanse.memory import Slots
+
+    Remembered = tuple[NDArray[np.int64], Slots]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +30,7 @@ class Collected:
         dropped: the others, with the reason.
         facts: measurements of every client that trained.
         pairwise_cosine: the mean cosine between the updates of two clients; NaN for one client.
+        exchange: how the exchanges behind the contributions went.
     """
 
     aggregate: Aggregate | None
@@ -34,6 +38,7 @@ class Collected:
     dropped: tuple[Dropped, ...]
     facts: ClientFacts
     pairwise_cosine: float
+    exchange: Exchange = Exchange()
 
 
 class Collection:
@@ -55,14 +60,29 @@ class Collection:
         """What all of it amounts to."""
         results = [self._results[span] for span in sorted(self._results)]
         facts = joined([result.facts for result in results])
-        part, aggregate = self._tree.total(), None
+        part, aggregate, exchange = self._tree.total(), None, Exchange()
         if part is not None:
             opening = self._aggregation.opening(part.total, round_)
-            aggregate = self._aggregation.finish(part.total, opening)
+            exchange = self._aggregation.exchange(part.total, opening)
+            if not exchange.failure:
+                aggregate = self._aggregation.finish(part.total, opening)
+        lost = (Dropped(client, reason) for client, reason in sorted(exchange.lost.items()))
         return Collected(
             aggregate,
-            [entry for result in results for entry in result.memory],
-            dropped(facts),
+            [_of_the_summed(*entry, exchange) for result in results for entry in result.memory],
+            (*dropped(facts), *lost),
             facts,
             pairwise_cosine(facts, None if part is None else part.units),
+            exchange,
         )
+
+
+def _of_the_summed(ids: NDArray[np.int64], slots: Slots, exchange: Exchange) -> Remembered:
+    """The memories of those whose contribution is in the aggregate."""
+    if not exchange.lost and not exchange.failure:
+        return ids, slots
+    rows = [row for row, client in enumerate(ids.tolist()) if client not in exchange.lost]
+    if exchange.failure:
+        rows = []
+    kept = tuple({name: value[rows] for name, value in slot.items()} for slot in slots)
+    return ids[rows], kept

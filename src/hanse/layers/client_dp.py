@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from hanse.compression.whole import Whole
 from hanse.core.errors import StrategyError
 from hanse.core.rng import derive
 from hanse.core.types import Layer, Summed, Vector
@@ -299,11 +300,14 @@ class ClientDP(Layer):
         rows = rows_of(update, layout, self.side_scale, "ClientDP", self.clipping)
         whole = whole_numbers(rows, layout, clip / STEPS, self.clipping)
         ones = torch.ones(len(client.id), dtype=FLOAT, device=broadcast.params.device)
-        after = {name: Vector(row, ones, update[name].space) for name, row in whole.items()}
+        after = {
+            name: Vector(row, ones, (*update[name].space, Whole(STEPS)))
+            for name, row in whole.items()
+        }
         if isinstance(self.clip, AdaptiveClip):
             # One half above or below zero: whoever is not there counts as neither.
             below = torch.where(within(list(rows.values()), clip), float(STEPS), -float(STEPS))
-            after[WITHIN] = Vector(below.to(FLOAT).unsqueeze(1), ones)
+            after[WITHIN] = Vector(below.to(FLOAT).unsqueeze(1), ones, (Whole(STEPS),))
         return after, memory
 
     def on_server(
@@ -321,7 +325,8 @@ class ClientDP(Layer):
             factor = unit / (1.0 if name == "delta" else self.side_scale)
             factor /= round_.expected if name in AVERAGED else 1.0
             # Coordinates that were drawn are lifted, and multiplied by d/k, behind the noise.
-            after[name] = Summed((values * factor).to(state[CLIP].dtype), summed.space)
+            space = tuple(one for one in summed.space if not isinstance(one, Whole))
+            after[name] = Summed((values * factor).to(state[CLIP].dtype), space)
         if not isinstance(self.clip, AdaptiveClip):
             return after, state
         count = self._noised(total[WITHIN].values, of_count * STEPS, WITHIN, round_)

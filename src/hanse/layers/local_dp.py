@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from hanse.compression.whole import Whole
 from hanse.core.errors import StrategyError
 from hanse.core.rng import derive
 from hanse.core.types import Layer, Summed, Vector
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     )
 
 _MOST = 1024.0  # of a noise multiplier: more is a mistake
+
+_TAIL = 12  # standard deviations that a word has room for, where sums are secure
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,9 @@ class LocalDP(Layer):
         rows = rows_of(update, layout, self.side_scale, "LocalDP", "flat")
         whole = whole_numbers(rows, layout, self.clip / STEPS, "flat")
         ones = torch.ones(len(client.id), dtype=FLOAT, device=broadcast.params.device)
+        space = (Whole(STEPS + math.ceil(_TAIL * self.noise_multiplier * STEPS)),)
         return {
-            name: Vector(values + self._noise(values, name, client), ones)
+            name: Vector(values + self._noise(values, name, client), ones, space)
             for name, values in whole.items()
         }, memory
 

@@ -185,6 +185,18 @@ def _check(event: GaussianEvent, accountant: Accountant) -> None:
             instead='adjacency="add-remove", with the noise multiplier relative to the sensitivity '
             "under it (for sums clipped to C that is C, so twice the multiplier)",
         )
+    if neighbours.startswith("zero-out") and drawn != "none":
+        raise ConfigError(
+            f"sampling {drawn!r} with noise that clients add together",
+            why="the server, against whom it protects, knows who is in a cohort",
+            instead='sampling="none"',
+        )
+    if neighbours.startswith("zero-out") and accountant != "rdp":
+        raise ConfigError(
+            f"noise that clients add together, accounted for by {accountant!r}",
+            why="of sums of discrete Gaussians bounds of Rényi divergences are proved, no others",
+            instead='accountant="rdp"; a ledger for such runs is made with `--accountant rdp`',
+        )
     if neighbours == "replace" and accountant.startswith("opacus"):
         raise ConfigError(
             f'adjacency="replace", accounted for by {accountant!r}',

@@ -7,10 +7,12 @@ from typing import Literal, get_args
 
 from hanse.core.errors import ConfigError, did_you_mean
 
-Adjacency = Literal["add-remove", "replace", "add-remove-example"]
+Adjacency = Literal["add-remove", "replace", "zero-out", "add-remove-example", "zero-out-example"]
 """Neighbouring federations differ by a client that one of them lacks, or that has other data in the
-other; or by one example of one client that one of them lacks. Sensitivities, and with them noise
-multipliers, are those of the adjacency named; what is said of one promises nothing for another."""
+other, or that takes part in both and sends zeros in one (where clients add the noise); or by one
+example of one client that one of them lacks (`"zero-out-example"`: where clients add the noise).
+Sensitivities, and with them noise multipliers, are those of the adjacency named; what is said of
+one promises nothing for another."""
 
 Unit = Literal["client", "example"]
 """What neighbouring federations differ by: all the data of a client, or one example of a client."""

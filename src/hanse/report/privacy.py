@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 UNCOVERED = "Exact numbers of a simulation: the guarantee does not cover them."
 _UNIT = {"client": "all the data of one client", "example": "one example of one client"}
-_NEIGHBOURS = {"add-remove": "of which one lacks", "replace": "that differ in"}
+_NEIGHBOURS = {
+    "add-remove": "of which one lacks",
+    "replace": "that differ in",
+    "zero-out-example": "of which one lacks",
+    "add-remove-example": "of which one lacks",
+    "zero-out": "with the same clients, one of which has zeros in the place of",
+}
 _SPLIT = {"test": "training", "unseen": "unseen"}
 
 

@@ -5,6 +5,7 @@ from hanse.soundness.composition import check, check_stragglers, check_whole_gra
 from hanse.soundness.compression import check_compression
 from hanse.soundness.exact_numbers import about_shown, check_shown, what_is_shown
 from hanse.soundness.example_privacy import check_example_privacy, check_examples_apart
+from hanse.soundness.secure_sums import check_secure_sums
 
 __all__ = [
     "about_shown",
@@ -13,6 +14,7 @@ __all__ = [
     "check_compression",
     "check_example_privacy",
     "check_examples_apart",
+    "check_secure_sums",
     "check_shown",
     "check_stragglers",
     "check_whole_gradients",

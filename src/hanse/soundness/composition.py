@@ -10,7 +10,16 @@ import torch
 from hanse.core.errors import ConfigError, StrategyError
 from hanse.core.types import RoundContext
 from hanse.data.batching import FullGradient
-from hanse.layers import AVERAGED, ClientDP, ErrorFeedback, LocalDP, Normalized, Weighted
+from hanse.layers import (
+    AVERAGED,
+    ClientDP,
+    DistributedDP,
+    DistributedExampleDP,
+    ErrorFeedback,
+    LocalDP,
+    Normalized,
+    Weighted,
+)
 from hanse.local import DynamicSGD, FullGradientStep, MimeSGD
 from hanse.memory import initial_memory
 from hanse.round import initial_state, publish
@@ -154,7 +163,7 @@ def _refuse_sums_for_means(strategy: Strategy) -> None:
 
 def _means(layer: Layer) -> set[str]:
     """The vectors of which a layer makes means."""
-    if isinstance(layer, ClientDP | LocalDP):
+    if isinstance(layer, ClientDP | DistributedDP | DistributedExampleDP | LocalDP):
         return set(AVERAGED)
     return set(layer.vectors) if isinstance(layer, Weighted) else set()
 

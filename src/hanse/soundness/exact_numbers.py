@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hanse.aggregation import SecureSum
 from hanse.core.errors import ConfigError, StrategyError, did_you_mean
 from hanse.memory import initial_memory
 from hanse.privacy.accounting import installed
@@ -105,6 +106,13 @@ def check_shown(
         )
     if not isinstance(shown, PrivateHistogram):
         return
+    if isinstance(strategy.aggregation, SecureSum):
+        raise ConfigError(
+            "a PrivateHistogram with secure sums",
+            why="whoever counts clients by a metric sees the metric of each, and the server is to "
+            "see nothing of a single one",
+            instead="per_client='withheld', or per_client='simulation', which no guarantee covers",
+        )
     known = ["loss", *task.metrics]
     if shown.metric not in known:
         raise ConfigError(

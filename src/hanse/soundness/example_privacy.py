@@ -11,7 +11,7 @@ from torch import nn
 from hanse.core.device import generators
 from hanse.core.errors import ConfigError, ModelError, StrategyError
 from hanse.data import Epochs, FullGradient, PoissonSteps, SharedClients, Steps
-from hanse.layers import ClientDP, Weighted
+from hanse.layers import ClientDP, DistributedExampleDP, Weighted
 from hanse.local import MimeSGD, ScaffoldSGD
 from hanse.models.execution import loss_couples
 
@@ -202,6 +202,8 @@ def _without_dropout(task: Task) -> nn.Module:
 def _warnings(strategy: Strategy, clients: ClientData, ledger: str | Path | None) -> list[str]:
     privacy, said = strategy.examples, list[str]()
     assert privacy is not None  # noqa: S101 - the caller's promise, for the type checker
+    if any(isinstance(layer, DistributedExampleDP) for layer in strategy.layers):
+        return said  # there is noise, and secure sums say what must be known of it
     if not privacy.noise_multiplier:
         said.append(
             "ExampleDP with noise_multiplier = 0 clips and adds no noise: nobody is protected"

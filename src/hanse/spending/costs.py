@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from hanse.data import PoissonSteps
-from hanse.layers import ClientDP, LocalDP
+from hanse.layers import ClientDP, DistributedDP, DistributedExampleDP, LocalDP
 from hanse.privacy.correlated import increments
 from hanse.privacy.events import GaussianEvent
 from hanse.privacy.examples import ExampleDP
@@ -109,13 +109,17 @@ class WorstClient:
         return np.bincount(asked.ids, minlength=self.population.clients)
 
 
-Source = ClientDP | LocalDP | ExampleDP
+Shared = DistributedDP | DistributedExampleDP
+Source = ClientDP | LocalDP | ExampleDP | Shared
 """A part that adds noise."""
 
 
 def source_of(strategy: Strategy) -> Source | None:
     """The part of a strategy that adds noise; `None` if none does."""
-    layers = (x for x in strategy.layers if isinstance(x, ClientDP | LocalDP))
+    for layer in strategy.layers:
+        if isinstance(layer, DistributedExampleDP):  # clips by an `ExampleDP` without noise
+            return layer
+    layers = (x for x in strategy.layers if isinstance(x, ClientDP | LocalDP | DistributedDP))
     return strategy.examples or next(layers, None)
 
 
@@ -133,6 +137,8 @@ def cost_of(source: Source, strategy: Strategy, population: Population) -> Cost:
     if isinstance(source, LocalDP):
         return WorstClient(source.event, population)
     participation = population.participation
+    if isinstance(source, Shared):
+        return EveryRound(source.event(participation, population.clients))
     if source.correlation is not None and isinstance(participation, Separated):
         z = float(source.noise_multiplier)
         return Correlated(source.correlation, participation.separation, z)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from hanse.layers import ClientDP, LocalDP
+from hanse.layers import ClientDP, DistributedDP, LocalDP
 from hanse.privacy.events import GaussianEvent
 from hanse.privacy.examples import ExampleDP
 from hanse.privacy.statement import Statement, default_delta, every_round
 from hanse.selection import Poisson, Uniform
-from hanse.spending.costs import EveryRound, cost_of, source_of
+from hanse.spending.costs import EveryRound, Shared, cost_of, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,10 @@ _COHORTS = (
 _STATE = "whoever sees the server's state or a checkpoint: earlier rounds' noise is in it"
 _DRAWN = "whoever knows which examples were drawn for a step"
 _MANY = "a person with many examples: epsilon is that of one of them"
+_DROP_OUTS = (
+    "who takes part and who drops out, which the server sees; a client whose training overflows "
+    "drops out, too"
+)
 _ALWAYS = (
     "choices made by results: the best of several runs, rates that were tuned, an early stop",
     "when rounds were done and how long they took, and whether the run ended by an error",
@@ -60,6 +64,8 @@ def privacy_of(
         return _of_examples(source, cost, at)
     if isinstance(source, LocalDP):
         return _of_clients(source, cost, at)
+    if isinstance(source, Shared):
+        return _of_shares(source, next(cost.events(0)), at)
     return _of_sums(source, cost, population.participation, at)
 
 
@@ -90,6 +96,27 @@ def _of_sums(
             *_ALWAYS,
         ),
         counts_repeated=alike,
+    )
+
+
+def _of_shares(layer: Shared, event: GaussianEvent, delta: tuple[float, str]) -> Statement:
+    """Noise that clients add together, within secure sums."""
+    honest, whole = layer.survivors - layer.colluders, isinstance(layer, DistributedDP)
+    what = "updates" if whole else "gradients of examples"
+    return Statement(
+        mechanism=f"{type(layer).__name__}: {what} clipped, discrete Gaussian noise of "
+        f"{layer.noise_multiplier:g} clip norms on their secure sum, of {honest} clients or more",
+        unit="client" if whole else "example",
+        adjacency=event.adjacency,
+        events=every_round(event),
+        event=event,
+        delta=delta[0],
+        delta_from=delta[1],
+        protects=layer.noise == "os",
+        against=f"the server with {layer.colluders} of the clients, if sums are secure, and "
+        "whoever sees the models",
+        covered="the secure sum and the model after every round",
+        not_covered=(_DROP_OUTS, *_ALWAYS),
     )
 
 

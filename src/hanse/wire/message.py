@@ -88,6 +88,8 @@ class Tag(IntEnum):
     """A code, of floating-point numbers in 16 bits; no array."""
     ROTATION = 20
     """A random rotation: the key, the size, and the block."""
+    WHOLE = 21
+    """Whole numbers that are added exactly: how large they are at most."""
     OWN = 0x8000
 
 
