@@ -158,6 +158,13 @@ TABLE: dict[str, Bad] = {
         made(strategy=sending(Compress(RandomK(0.5) >> Quantize(8, per="tensor")))),
         fine(strategy=sending(Compress(Quantize(8, per="tensor") >> RandomK(0.5)))),
     ),
+    "compression of no vector": Bad(
+        StrategyError,
+        "Compress(…, vectors=())",
+        '("delta",)',
+        lambda: Compress(Quantize(8), ()),
+        lambda: Compress(Quantize(8), ("delta",)),
+    ),
     # What the server sends.
     "differences where clients are away": Bad(
         StrategyError,

@@ -21,6 +21,7 @@ from tests.engine.small import (
     world,
 )
 from tests.runs.small_runs import experiment
+from torch import nn
 
 import hanse
 from hanse.compression import (
@@ -35,13 +36,15 @@ from hanse.compression import (
 )
 from hanse.core.errors import StrategyError, WireError
 from hanse.core.layout import ParameterLayout
-from hanse.core.types import Layer, RoundContext, Summed, Vector
+from hanse.core.rng import derive
+from hanse.core.types import Broadcast, ClientContext, Layer, RoundContext, Summed, Vector, vector
 from hanse.experiment import prepare
 from hanse.layers import ClientDP, Compress, CompressedBroadcast, ErrorFeedback, Weighted
-from hanse.models import Execution
+from hanse.models import Execution, Task, cross_entropy
 from hanse.round import publish
 from hanse.selection import Full
 from hanse.server import ServerSGD
+from hanse.soundness.compression import check_compression
 from hanse.strategies import compressed_fedavg, fedavg, fedsgd, fedsgd_topk, scaffold
 from hanse.training import rounds
 from hanse.wire import broadcast_message, decode, encode, length, read_broadcast, update_message
@@ -53,8 +56,6 @@ if TYPE_CHECKING:
 
     from hanse.core.types import (
         Aggregate,
-        Broadcast,
-        ClientContext,
         Memory,
         State,
         Update,
@@ -485,6 +486,9 @@ class Shorter(Compressor):
         (lambda: Compress(TopK), "TopK'>"),  # type: ignore[arg-type]
         (lambda: ErrorFeedback(Weighted()), "ErrorFeedback(Weighted"),  # type: ignore[arg-type]
         (lambda: ErrorFeedback(TopK(0.1), momentum=1.0), "momentum is 1.0"),
+        (lambda: Compress(TopK(0.1), ()), "vectors=()"),
+        (lambda: Compress(TopK(0.1), "delta"), "vectors='delta'"),  # type: ignore[arg-type]
+        (lambda: ErrorFeedback(TopK(0.1), ("delta", "delta")), "vectors=('delta', 'delta')"),
         (lambda: CompressedBroadcast(None), "CompressedBroadcast(None)"),  # type: ignore[arg-type]
         (lambda: compressed_fedavg(bits=None), "without fraction and bits"),
         (lambda: compressed_fedavg(bits=None, rotate=True), "without fraction and bits"),
@@ -499,9 +503,44 @@ def test_what_cannot_be_meant_is_refused(make: object, said: str) -> None:
     assert said in str(caught.value)
 
 
+def test_running_variances_that_are_compressed_are_warned_about() -> None:
+    module = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)).double()
+    task = Task.of(module, loss=cross_entropy)
+
+    def warned(*names: str) -> tuple[str, ...]:
+        strategy = fedavg().replace(layers=(Compress(RandomK(0.2), names), Weighted()))
+        return check_compression(strategy, task, Full())
+
+    assert warned("delta") == ()
+    (warning,) = warned("delta", "buffers")
+    assert "Compress of 'buffers'" in warning
+
+
 def test_what_cannot_be_lifted_is_refused_at_the_client_too() -> None:
     with pytest.raises(StrategyError, match="cannot be lifted"):
         world().run(fedavg().replace(layers=(ErrorFeedback(Shorter()), Weighted())))
+
+
+@pytest.mark.parametrize(
+    "inner", [(Quantize(2), Quantize(1)), (RandomK(0.5), RandomK(0.5))], ids=repr
+)
+def test_two_layers_around_one_vector_draw_apart(inner: tuple[Compressor, Compressor]) -> None:
+    columns, many = 21, 4000
+    layout = ParameterLayout(("a",), ((columns,),), columns)
+    given = torch.linspace(-1, 1, columns, dtype=torch.float64)
+    total = torch.zeros(columns, dtype=torch.float64)
+    for number in range(many):
+        key = derive(7, number)
+        context = RoundContext(number, key, 1, 1.0, 1, "cross-silo", layout)
+        broadcast = Broadcast(given, torch.zeros(0), {}, context)
+        one = np.zeros(1, np.int64)
+        client = ClientContext(one, one, derive(key, one), context, torch.ones(1))
+        update: Update = {"delta": vector(given.unsqueeze(0))}
+        for compressor in inner:
+            update, _ = Compress(compressor).on_client(update, broadcast, {}, client)
+        total += update["delta"].lifted()[0]
+    # No number is above 4 in absolute value: five standard deviations of its mean.
+    assert float((total / many - given).abs().max()) < 5 * 2 / many**0.5
 
 
 def test_a_vector_that_nobody_sends_is_missed() -> None:

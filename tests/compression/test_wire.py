@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.compression.cases import COLUMNS, TABLE, entered, rows
 
-from hanse.compression import READERS, Grid, Support, TopK
+from hanse.compression import READERS, Coordinates, Grid, Rotation, Support, TopK
 from hanse.compression.indices import (
     decode_indices,
     encode_indices,
@@ -22,12 +22,16 @@ from hanse.compression.indices import (
 from hanse.core.errors import WireError
 from hanse.core.types import Vector, vector
 from hanse.wire import (
+    Entry,
     Kind,
+    Message,
     Packed,
+    Part,
     Tag,
     decode,
     encode,
     pack,
+    packed_length,
     read_update,
     update_lengths,
     update_message,
@@ -36,6 +40,8 @@ from hanse.wire import (
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hanse.wire import Array
 
 every = pytest.mark.parametrize("name", TABLE)
 every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -130,8 +136,14 @@ def test_no_parameter_would_do_much_better() -> None:
     assert costs[rice_parameter(count, size)] <= 1.03 * min(costs)
 
 
+def test_of_nothing_no_indices_are_sent() -> None:
+    coded = encode_indices(np.zeros(0, np.int64), 0)
+    assert decode_indices(coded, 0, 0)[0].tolist() == []
+    assert index_bytes(np.zeros((3, 0), np.int64), 0).tolist() == [len(coded)] * 3
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=60), st.integers(0, 80), st.integers(1, 300))
+@given(st.binary(max_size=60), st.integers(0, 80), st.integers(0, 300))
 def test_any_bytes_are_indices_in_order_or_refused(data: bytes, count: int, size: int) -> None:
     try:
         found, used = decode_indices(data, min(count, size), size)
@@ -161,6 +173,9 @@ BAD = [
     (Tag.SUPPORT, (COED, torch.tensor([2, -10])), 2),
     (Tag.SUPPORT, (COED, torch.tensor([2])), 2),
     (Tag.SUPPORT, (COED.to(torch.int8), AMOUNTS), 2),
+    (Tag.SUPPORT, (COED[:0], torch.tensor([0, 0])), 0),
+    (Tag.SUPPORT, (COED, AMOUNTS), 3),
+    (Tag.COORDINATES, (KEY, AMOUNTS, torch.tensor(1.0).double()), 3),
     (Tag.COORDINATES, (KEY, torch.tensor([20, 10]), torch.tensor(1.0).double()), 2),
     (Tag.COORDINATES, (KEY, AMOUNTS, torch.tensor(math.inf).double()), 2),
     (Tag.COORDINATES, (KEY, AMOUNTS, torch.tensor([1.0]).double()), 2),
@@ -176,6 +191,8 @@ BAD = [
     (Tag.GRID, (torch.ones(2), number(8), torch.tensor([1, 0])), 2),
     (Tag.GRID, (torch.ones(2), number(8), torch.tensor([0, 1, 9])), 2),
     (Tag.GRID, (torch.ones(2), number(8), torch.tensor([1 << 40, 1])), 2),
+    (Tag.GRID, (torch.ones(2), number(8), torch.tensor([0, 6, 9])), 10),
+    (Tag.GRID, (torch.ones(2), number(8), torch.tensor([3, 6])), 10),
     (Tag.GRID, (torch.ones(1, 2), number(8)), 2),
     (Tag.GRID, (STEP, number(8), AMOUNTS, AMOUNTS), 2),
     (Tag.NARROW, (), 2),
@@ -185,6 +202,7 @@ BAD = [
     (Tag.ROTATION, (KEY, number(-1), number(16)), 2),
     (Tag.ROTATION, (KEY, number(10), number(0)), 2),
     (Tag.ROTATION, (KEY, number(10)), 2),
+    (Tag.ROTATION, (KEY, number(10), number(16)), 32),
 ]
 
 
@@ -203,6 +221,27 @@ def test_the_good_ones_among_them_are_read() -> None:
     grid = READERS[Tag.GRID]((torch.ones(2), number(8), torch.tensor([0, 6, 9])), 9)
     assert isinstance(grid, Grid)
     assert grid.runs == (6, 3)
+    assert isinstance(READERS[Tag.ROTATION]((KEY, number(10), number(16)), 16), Rotation)
+    amounts = (KEY, AMOUNTS, torch.tensor(1.0).double())
+    assert isinstance(READERS[Tag.COORDINATES](amounts, 2), Coordinates)
+
+
+@pytest.mark.parametrize("name", ["top", "random", "bits-runs", "rotate-2", "top-rotate-3"])
+@pytest.mark.parametrize("more", [-1, 1, 16])
+def test_more_or_fewer_values_than_their_spaces_hold_are_refused(name: str, more: int) -> None:
+    message = update_message({"delta": entered(TABLE[name], rows(1))})
+    (entry,) = message.entries
+    values, scale = entry.parts[0].arrays
+    columns = values.shape[0] + more
+    other: Array = torch.ones(columns, dtype=torch.float64)
+    if isinstance(values, Packed):
+        other = Packed(
+            torch.zeros(packed_length(columns, values.bits)).byte(), values.bits, (columns,)
+        )
+    parts = (Part(Tag.VECTOR, (other, scale)), *entry.parts[1:])
+    with pytest.raises(WireError):
+        read_update(Message(Kind.UPDATE, (Entry("delta", parts),)), READERS)
+    assert read_update(message, READERS)["delta"].lifted().shape == (1, COLUMNS)
 
 
 def test_values_that_do_not_belong_to_their_grid_are_refused() -> None:

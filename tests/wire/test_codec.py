@@ -299,6 +299,10 @@ def one(name: str, *arrays: Array, parts: int = 1, tag: int = 0) -> Message:
             )),
             "8250 arrays",
         ),
+        (
+            Message(Kind.TENSORS, tuple(Entry(str(k), (Part(0, ()),) * 250) for k in range(33))),
+            "8250 arrays",
+        ),
     ],
 )  # fmt: skip
 def test_what_has_no_place_in_a_message_is_not_written(message: Message, found: str) -> None:

@@ -34,7 +34,7 @@ def rice_parameter(count: int, size: int) -> int:
     The one with the fewest bits on average, where each coordinate is among them with the same
     chance: then gaps are geometric, and a gap has `q^(2^r) / (1 - q^(2^r))` ones.
     """
-    left_out = 1 - count / size
+    left_out = 1 - count / max(size, 1)
 
     def bits(parameter: int) -> float:
         none = left_out ** (1 << parameter)

@@ -27,7 +27,7 @@ class Quantize(Compressor):
 
     The step is `peak / L`, with the largest absolute value of the vector, and L = 2^(bits - 1) - 1.
     Zero stays zero; one bit is plus or minus the peak. Stochastic rounding is unbiased, with an
-    error below one step, nearest rounding has at most half a step.
+    error below one step (two with one bit), nearest rounding has at most half a step.
 
     Source: Alistarh et al., "QSGD", NeurIPS 2017, section 3.1, with the largest value in the place
     of the norm, as in Suresh et al., "Distributed mean estimation with limited communication", ICML

@@ -24,9 +24,9 @@ MOST = 1 << 31
 """The longest vector that is read: a message of a few bytes may stand for that many numbers."""
 
 
-def _support(arrays: tuple[Array, ...], _columns: int) -> Support:
+def _support(arrays: tuple[Array, ...], columns: int) -> Support:
     coded, amounts = _tensors(arrays, (torch.uint8, torch.int64))
-    count, size = _amounts(amounts)
+    count, size = _amounts(amounts, columns)
     data = coded.numpy().tobytes()
     chosen, used = decode_indices(data, count, size)
     if used != len(data):
@@ -34,15 +34,15 @@ def _support(arrays: tuple[Array, ...], _columns: int) -> Support:
     return Support(torch.from_numpy(chosen).unsqueeze(0), size)
 
 
-def _coordinates(arrays: tuple[Array, ...], _columns: int) -> Coordinates:
+def _coordinates(arrays: tuple[Array, ...], columns: int) -> Coordinates:
     key, amounts, factor = _tensors(arrays, (torch.uint64, torch.int64, torch.float64))
-    count, size = _amounts(amounts)
+    count, size = _amounts(amounts, columns)
     if factor.dim() or not bool(factor.isfinite()):
         raise _damaged("drawn coordinates with a factor that is no number")
     return Coordinates(_key(key), count, size, float(factor))
 
 
-def _grid(arrays: tuple[Array, ...], _columns: int) -> Grid:
+def _grid(arrays: tuple[Array, ...], columns: int) -> Grid:
     """With a step for each run, or one for all; 0-d where it is public."""
     step = arrays[0] if len(arrays) in (2, 3) else None
     if not isinstance(step, torch.Tensor) or step.dim() > 1 or not step.is_floating_point():
@@ -52,7 +52,7 @@ def _grid(arrays: tuple[Array, ...], _columns: int) -> Grid:
         raise _damaged("whole numbers whose step is no number")
     runs: tuple[int, ...] = ()
     if lengths:
-        runs = _runs(lengths[0], len(step) if step.dim() else 0)
+        runs = _runs(lengths[0], len(step) if step.dim() else 0, columns)
     elif step.dim() and len(step) != 1:
         raise _damaged("several steps, and nothing that says what for")
     return Grid(_number(bits, 1, 16), step.unsqueeze(0) if step.dim() else step, runs)
@@ -67,12 +67,15 @@ def _narrow(arrays: tuple[Array, ...], _columns: int) -> Narrow:
     raise _damaged("numbers in 16 bits of an unknown format")
 
 
-def _rotation(arrays: tuple[Array, ...], _columns: int) -> Rotation:
+def _rotation(arrays: tuple[Array, ...], columns: int) -> Rotation:
     key, size, block = _tensors(arrays, (torch.uint64, torch.int64, torch.int64))
     width, total = _number(block, 1, MOST), _number(size, 0, MOST)
     if width & (width - 1):
         raise _damaged(f"a rotation in blocks of {width}")
-    return Rotation(_key(key), total, width)
+    space = Rotation(_key(key), total, width)
+    if space.padded != columns:
+        raise _damaged(f"a rotation of {total} numbers in blocks of {width} as {columns}")
+    return space
 
 
 def _whole_numbers(arrays: tuple[Array, ...], _columns: int) -> Whole:
@@ -106,11 +109,11 @@ def _number(found: Tensor, least: int, most: int) -> int:
     return int(found)
 
 
-def _amounts(found: Tensor) -> tuple[int, int]:
+def _amounts(found: Tensor, columns: int) -> tuple[int, int]:
     """How many coordinates of how many."""
     if found.shape != (2,):
         raise _damaged("coordinates that do not say how many they are")
-    return _number(found[0], 0, MOST), _number(found[1], int(found[0]), MOST)
+    return _number(found[0], columns, columns), _number(found[1], columns, MOST)
 
 
 def _key(found: Tensor) -> int:
@@ -119,13 +122,13 @@ def _key(found: Tensor) -> int:
     return int(found.numpy()[()])
 
 
-def _runs(lengths: Tensor, steps: int) -> tuple[int, ...]:
-    found = [int(length) for length in lengths.reshape(-1)]
-    if len(found) == 3 and not found[0] and 0 < found[1] <= found[2] <= MOST:
+def _runs(lengths: Tensor, steps: int, columns: int) -> tuple[int, ...]:
+    found: list[int] = lengths.reshape(-1).tolist()
+    if len(found) == 3 and not found[0] and 0 < found[1] <= found[2] == columns:
         whole, rest = divmod(found[2], found[1])
         if whole + (rest > 0) == steps:
             return (found[1],) * whole + ((rest,) if rest else ())
-    if len(found) != steps or min(found, default=0) <= 0 or sum(found) > MOST:
+    if len(found) != steps or min(found, default=0) <= 0 or sum(found) != columns:
         raise _damaged("steps, and runs that do not belong to them")
     return tuple(found)
 

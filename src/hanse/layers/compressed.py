@@ -42,7 +42,7 @@ class Compress(Layer):
             sends, or `"gradient"`, which MimeLite does.
 
     Raises:
-        StrategyError: `inner` is no compressor.
+        StrategyError: `inner` is no compressor, or `vectors` no names.
     """
 
     inner: Compressor
@@ -51,6 +51,7 @@ class Compress(Layer):
     def __post_init__(self) -> None:
         """Refuse what is no compressor."""
         check_compressor("Compress", self.inner)
+        _check_vectors("Compress", self.vectors)
 
     def on_client(
         self, update: Update, broadcast: Broadcast, memory: Memory, client: ClientContext
@@ -63,7 +64,7 @@ class Compress(Layer):
         after = dict(update)
         for name in self.vectors:
             sent = vector_named(update, name, "Compress")
-            after[name] = self.inner.enter(sent, source_of(name, broadcast, client))
+            after[name] = self.inner.enter(sent, source_of(name, sent, broadcast, client))
         return after, memory
 
     def on_server(
@@ -98,7 +99,7 @@ class ErrorFeedback(Layer):
         momentum: of the clients, with what they send; 0: none.
 
     Raises:
-        StrategyError: `inner` is no compressor, or makes vectors longer.
+        StrategyError: `inner` is no compressor, or makes vectors longer; or `vectors` are no names.
     """
 
     inner: Compressor
@@ -108,6 +109,7 @@ class ErrorFeedback(Layer):
     def __post_init__(self) -> None:
         """Refuse what is no compressor."""
         check_compressor("ErrorFeedback", self.inner)
+        _check_vectors("ErrorFeedback", self.vectors)
         check_coefficient(self.momentum, "momentum", below=1.0)
 
     def init_client(self, broadcast: Broadcast) -> Memory:
@@ -127,12 +129,14 @@ class ErrorFeedback(Layer):
         after, kept = dict(update), dict(memory)
         for name in self.vectors:
             rest, *velocity = self._names(name)
-            given = vector_named(update, name, "ErrorFeedback").lifted()
+            named = vector_named(update, name, "ErrorFeedback")
+            given = named.lifted()
             _check_length(name, given, memory[rest])
             if self.momentum:
                 given = memory[velocity[0]] * self.momentum + given
             wanted = memory[rest] + given
-            sent = self.inner.enter(vector(wanted), source_of(name, broadcast, client))
+            source = source_of(name, named, broadcast, client)
+            sent = self.inner.enter(vector(wanted), source)
             arrived = sent.lifted()
             _check_lifted(self.inner, wanted, arrived)
             kept[rest] = wanted - arrived
@@ -157,12 +161,14 @@ class ErrorFeedback(Layer):
 
 
 # ------------------------------------------------------------------------ what layers share
-def source_of(name: str, broadcast: Broadcast, client: ClientContext) -> Source:
+def source_of(name: str, sent: Vector, broadcast: Broadcast, client: ClientContext) -> Source:
     """The draws for a vector of K clients in a round."""
     round_ = broadcast.round
-    return Source(
+    source = Source(
         derive(round_.key, "compress", name), derive(client.key, "compress", name), round_.layout
     )
+    # Two layers that compress one vector draw apart: else the second is not right on average.
+    return source.of(f"behind {len(sent.space)}") if sent.space else source
 
 
 def lifted(total: Aggregate, names: tuple[str, ...]) -> Aggregate:
@@ -217,6 +223,17 @@ def check_compressor(who: str, inner: object) -> None:
             f"{who}({inner!r:.80})",
             why="it is put around a compressor, which takes a vector and makes it cheaper to send",
             instead=f"{who}(TopK(0.01)), or {who}(TopK(0.01) >> Quantize(8))",
+        )
+
+
+def _check_vectors(who: str, vectors: object) -> None:
+    names = vectors if isinstance(vectors, tuple) else ()
+    named = all(isinstance(name, str) for name in names)
+    if not (names and named and len(set(names)) == len(names)):
+        raise StrategyError(
+            f"{who}(…, vectors={vectors!r:.80})",
+            why="it names the vectors that are compressed, each of them once",
+            instead='("delta",), or ("delta", "control")',
         )
 
 

@@ -41,7 +41,7 @@ def check_compression(
         if isinstance(part, Compress | ErrorFeedback):
             for name in part.vectors:
                 _refuse_vector(part, name, sent, task)
-            said += _about_memory(part)
+            said += _about_memory(part) + _about_buffers(part)
         sent |= part.sends(task.layout)
     _refuse_runs_of_tensors(strategy)
     _refuse_broadcasts(strategy, participation)
@@ -116,6 +116,16 @@ def _about_memory(part: Compress | ErrorFeedback) -> tuple[str, ...]:
     warning = (
         f"ErrorFeedback around {part.inner!r}: rounding up and down by chance may leave out more "
         "than it was given, and that adds up; rounding='nearest' never does"
+    )
+    return (warning,)
+
+
+def _about_buffers(part: Compress | ErrorFeedback) -> tuple[str, ...]:
+    if "buffers" not in part.vectors:
+        return ()
+    warning = (
+        f"{type(part).__name__} of 'buffers': they may hold running variances (BatchNorm), which "
+        "an error can make negative, and then the model's outputs are NaN; they are few numbers"
     )
     return (warning,)
 

@@ -13,7 +13,7 @@ from hanse.core.errors import WireError
 from hanse.core.types import Broadcast, RoundContext
 from hanse.wire.message import Entry, Kind, Message, Part, Tag
 from hanse.wire.table import damaged
-from hanse.wire.vectors import read_vector, vector_parts
+from hanse.wire.vectors import numbers_around, read_vector, vector_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,6 +106,11 @@ def read_broadcast(
 
 
 def _lifted(sent: Vector, shared: int) -> Tensor:
+    columns = sent.values.shape[1]
+    for space in reversed(sent.space):
+        columns = numbers_around(space, columns)
+    if columns != shared:  # before memory is taken for so many
+        raise damaged(f"a compressed model of {columns} numbers", f"it has {shared} here")
     try:
         params = sent.lifted()[0]
     except (IndexError, RuntimeError, ValueError) as error:  # spaces that do not fit together

@@ -72,7 +72,7 @@ def table_of(entries: tuple[Entry, ...]) -> Table:
         for part in entry.parts:
             at_most(part.tag, 0xFFFF, f"as the tag of a part of {entry.name!r}")
             at_most(len(part.arrays), MOST_PARTS, f"arrays in a part of {entry.name!r}")
-            arrays += len(part.arrays)
+            arrays += max(len(part.arrays), 1)
             parts.append(PartSpec(part.tag, tuple(spec(array) for array in part.arrays)))
             for array in parts[-1].arrays:
                 check_array(array)
@@ -157,7 +157,7 @@ class _Reader:
 
     def _part(self) -> PartSpec:
         tag, arrays = self._take(_PART)
-        self._arrays += arrays
+        self._arrays += max(arrays, 1)  # a part without any takes memory and time as well
         at_most(self._arrays, MOST_ARRAYS, "arrays")
         return PartSpec(tag, tuple(self._array() for _ in range(arrays)))
 

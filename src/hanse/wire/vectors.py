@@ -39,7 +39,9 @@ class Size(NamedTuple):
 class Form(Protocol):
     """What a space has besides, so that it can travel: what the server must be told of it.
 
-    A space that is `common` need not have it, if the server can make it without being told.
+    A space that is `common` need not have it, if the server can make it without being told. One
+    whose values stand for another number of values has that as `size`: readers are told by it how
+    many values there are in the space around.
     """
 
     @property
@@ -77,7 +79,7 @@ Reader = Callable[[tuple[Array, ...], int], Space]
 """From what was sent of a space, and the number of values in it, to the space of one client.
 
 The arrays are somebody else's: a reader raises `WireError` for what cannot be meant, such as an
-index out of range.
+index out of range, or a space of another number of values.
 """
 
 
@@ -219,13 +221,28 @@ def read_vector(entry: Entry, readers: Mapping[int, Reader]) -> Vector:
             f"an update in which {entry.name!r} is no vector",
             "a vector has values [m], and one number that scales them",
         )
-    spaces = tuple(_space(entry.name, part, values.shape[0], readers) for part in rest)
+    spaces = _spaces(entry.name, rest, values.shape[0], readers)
     packing = _packing(spaces)
     if packing is not None:
         values = packing.unpack(values).to(scale.dtype)
     if isinstance(values, Packed) or values.dtype != scale.dtype:
         raise damaged(f"{entry.name!r} as other numbers than its scale", "no space of it says why")
     return Vector(values.unsqueeze(0), scale.unsqueeze(0), spaces)
+
+
+def _spaces(
+    name: str, parts: list[Part], columns: int, readers: Mapping[int, Reader]
+) -> tuple[Space, ...]:
+    found: list[Space] = []
+    for part in reversed(parts):  # the last one holds the values that were sent
+        found.insert(0, _space(name, part, columns, readers))
+        columns = numbers_around(found[0], columns)
+    return tuple(found)
+
+
+def numbers_around(space: Space, columns: int) -> int:
+    """How many values so many in a space stand for."""
+    return int(getattr(space, "size", columns))
 
 
 def _space(name: str, part: Part, columns: int, readers: Mapping[int, Reader]) -> Space:
