@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from hanse import records
@@ -63,8 +64,18 @@ def account_of(
     if prepared.privacy is None or not prepared.privacy.protects:
         return prepared.experiment.name, _repeatable(done, rounds_)
     found = records.last_releases(done) or Releases()
+    # What it had released before records were taken back.
+    kept = (about.get("privacy") or {}).get("released") or asdict(found)
+    found = Releases(*(max(known, kept[name]) for name, known in asdict(found).items()))
     killed = about["status"] == "running" and bool(done)
     return prepared.experiment.name, Releases(found.rounds + killed, found.histograms)
+
+
+def keep_account(prepared: Prepared, run: RunDirectory, before: Releases) -> None:
+    """Write down what a run has released, before the records that say so are taken back."""
+    if prepared.privacy is None or not prepared.privacy.protects or prepared.charged is not None:
+        return
+    run.update(privacy={**(run.about().get("privacy") or {}), "released": asdict(before)})
 
 
 def _repeatable(done: Sequence[Mapping[str, Any]], rounds_: int) -> Releases:

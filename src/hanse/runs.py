@@ -28,7 +28,7 @@ from hanse.models import Execution
 from hanse.models.task import Task
 from hanse.report import write as write_report
 from hanse.report.tensorboard import EventLog, check_events
-from hanse.run_accounts import account_of, check_account, name_in_ledger
+from hanse.run_accounts import account_of, check_account, keep_account, name_in_ledger
 from hanse.storage import RunDirectory, to_json, write_atomically, writing
 from hanse.training import Round, evaluate_all, rounds
 
@@ -199,6 +199,7 @@ def _carry_on(prepared: Prepared, run: RunDirectory) -> Generator[Round, None, N
                 instead=f"rounds = {state.round}, or more to go on",
             )
         name, before = account_of(prepared, run, state)
+        keep_account(prepared, run, before)
         run.forget_after(-1 if state is None else state.round)
         seconds = sum(record.get("seconds") or 0.0 for record in run.metrics())
         _keep_rounds(run, last)

@@ -32,7 +32,7 @@ from hanse.core.types import LocalTraining
 from hanse.data import PackedClients, PoissonSteps, plan
 from hanse.engines.private import PrivateExecutor
 from hanse.experiment import Experiment, prepare
-from hanse.layers import Weighted
+from hanse.layers import LocalDP, Weighted
 from hanse.local import SGD, LocalSGD
 from hanse.models import Execution, Task, cnn
 from hanse.privacy import Budget, ExampleDP, GaussianEvent, epsilon
@@ -425,3 +425,11 @@ def test_what_a_user_must_know_is_said() -> None:
     assert "nobody is protected" in said(dp_sgd(noise_multiplier=0))
     assert "no guarantee covers them" in said(dp_sgd())
     assert "ExampleDP" not in said(hanse.fedavg())
+    assert "states no epsilon" not in said(dp_sgd())
+
+
+def test_clients_that_add_noise_to_their_updates_as_well_are_refused() -> None:
+    """What both protect is not added up, and one of them would be stated and charged."""
+    strategy = dp_sgd().replace(layers=(LocalDP(),))
+    with pytest.raises(StrategyError, match="ExampleDP with LocalDP"):
+        prepare(Experiment(strategy, federation(), mlp()))

@@ -18,6 +18,7 @@ from hanse.experiment import prepare
 from hanse.privacy.accounting import epsilon
 from hanse.privacy.correlated import sensitivity
 from hanse.privacy.events import GaussianEvent
+from hanse.privacy.histogram import PrivateHistogram
 from hanse.privacy.statement import Releases, Statement, default_delta, every_round, milestones
 from hanse.round import Population
 from hanse.runs import carry_on, resume, run, start
@@ -26,7 +27,7 @@ from hanse.spending import client_epsilons, epsilons, privacy_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hanse import Experiment
+    from hanse import Experiment, Strategy
     from hanse.selection import Participation
 
 EVENT = GaussianEvent(2.0, "poisson", 0.5)
@@ -132,6 +133,28 @@ def test_a_round_that_a_kill_may_have_interrupted_counts(tmp_path: Path) -> None
     assert lines(tmp_path / "run")[-1]["privacy"]["releases"]["rounds"] == 3  # type: ignore[index]
 
 
+def test_rounds_that_were_taken_back_are_remembered_however_often_a_run_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = simulated("os", rounds=3, checkpoint_every=100)
+    going = carry_on(prepared := prepare(model), run := start(prepared, tmp_path / "run"))
+    next(going), next(going), next(going)
+    going.close()  # rounds 1 and 2 are recorded, and in no checkpoint
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hanse.training, "run_round", interrupted)
+        for status in ("stopped", "running"):  # the second time it is killed
+            with pytest.raises(KeyboardInterrupt):
+                next(carry_on(prepare(model), run))
+            assert [record["round"] for record in lines(run.path)] == [0]
+            run.update(status=status)
+    resume(tmp_path / "run", model)
+    assert lines(tmp_path / "run")[-1]["privacy"]["releases"]["rounds"] == 2 + 1 + 3  # type: ignore[index]
+
+
 def population(participation: Participation) -> Population:
     return Population(PEOPLE, participation, "cross-silo", seed=0)
 
@@ -181,6 +204,22 @@ def test_examples_are_stated_for_a_client_in_every_round() -> None:
     assert (found.unit, found.adjacency) == ("example", "add-remove-example")
     once = epsilons(strategy, [5], found.delta, "rdp")[0]
     assert found.epsilon(Releases(5), "rdp") == pytest.approx(once)
+    # Of divisor / rate = 50 examples for each client, not of the clients.
+    assert found.delta == default_delta(50 * PEOPLE)[0] < default_delta(PEOPLE)[0] / 10
+    assert "examples" in found.delta_from
+
+
+@pytest.mark.parametrize(
+    ("strategy", "server"),
+    [(hanse.dp_sgd(), True), (hanse.ldp_fedavg(), True), (hanse.dp_fedavg(), False)],
+    ids=["dp_sgd", "ldp_fedavg", "dp_fedavg"],
+)
+def test_who_makes_a_histogram_sees_what_is_in_it(strategy: Strategy, server: bool) -> None:
+    found = privacy_of(strategy, population(Poisson(0.5)))
+    assert found is not None
+    histograms = found.showing(PrivateHistogram(10.0)).not_covered
+    assert any("as far as histograms go" in text for text in histograms) == server
+    assert found.showing("withheld").not_covered == found.not_covered
 
 
 def test_what_repeated_rounds_of_correlated_noise_cost_is_left_to_a_ledger() -> None:

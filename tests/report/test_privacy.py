@@ -13,7 +13,7 @@ from tests.docs.pages import BASE, as_toml, hanse, merged
 from tests.privacy.test_runs_are_charged import private
 from tests.runs.small_runs import experiment, federation
 
-from hanse import Poisson, RunError, compare, fedavg
+from hanse import Poisson, RunError, compare, dp_sgd, fedavg, ldp_fedavg
 from hanse.privacy.accounting import epsilon
 from hanse.privacy.events import Budget, GaussianEvent
 from hanse.privacy.histogram import PrivateHistogram
@@ -56,6 +56,27 @@ def test_a_page_says_what_seeded_noise_would_cost_and_that_it_is_no_guarantee(
     page = (place / "report.html").read_text("utf-8")
     assert 'id="privacy-epsilon"' in page
     assert 'id="privacy-metric"' in page
+
+
+def test_a_page_of_protected_examples_speaks_of_examples_and_steps(tmp_path: Path) -> None:
+    strategy = dp_sgd(noise="os", rate=0.25, steps=3, noise_multiplier=1.5)
+    text = words(private_run(tmp_path / "run", strategy=strategy, rounds=1))
+    assert "Whether one example of one client was in the training can hardly be told by" in text
+    assert "two federations of which one lacks one example of one client" in text
+    assert "3 steps a client, noise multiplier 1.5; each example in a step with" in text
+    assert "probability 0.25" in text
+    assert "each client by itself" not in text
+
+
+def test_a_page_of_noise_at_the_client_does_not_hide_that_it_took_part(tmp_path: Path) -> None:
+    place = private_run(
+        tmp_path / "run", strategy=ldp_fedavg(noise="os"), rounds=1,
+        per_client=PrivateHistogram(30.0, 4),
+    )  # fmt: skip
+    text = words(place)
+    assert "Whether all the data of one client was in the training, or other data" in text
+    assert "sees each client's exact accuracy" in text
+    assert " 0 examples" not in text
 
 
 def test_a_page_says_what_is_guaranteed_and_what_the_ledger_has_left(tmp_path: Path) -> None:

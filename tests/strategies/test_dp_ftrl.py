@@ -303,6 +303,22 @@ def test_rounds_that_are_computed_again_are_never_charged_as_less(
     assert repeated == [*range(1, reached + 1), *range(kept + 1, process.rounds + 1)]
 
 
+@pytest.mark.parametrize("process", [Toeplitz(12, bands=1), Toeplitz(12, bands=2)], ids=str)
+def test_a_run_that_goes_on_once_more_still_knows_that_rounds_were_repeated(
+    process: Correlation, tmp_path: Path
+) -> None:
+    """After a repetition the ledger shows all rounds again, some of them twice."""
+    path = tmp_path / "people.ledger"
+    model = charged(path, process, rounds=12)
+    spent = spending(path, model.strategy, prepare(model).population)
+    assert spent is not None
+    for done, reached in ((0, 2), (1, 4), (4, 12)):  # killed after 2, and stopped after 4
+        charges = spent.charges("run", done)
+        for _ in range(reached - done):
+            next(charges)
+    assert paid(path) >= lost(process, (0, 2), (1, 12)) * (1 - 1e-12)
+
+
 def test_charging_repeated_rounds_by_what_they_add_to_the_first_walk_would_be_less() -> None:
     """The negative control of the test above: why what is released again counts by itself."""
     process = Toeplitz(12, bands=2)

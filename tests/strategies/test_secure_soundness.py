@@ -102,7 +102,7 @@ SAID: dict[str, tuple[hanse.Strategy, dict[str, Any], str, bool]] = {
         True,
     ),
     "seeded": (fedavg_secagg(privacy=NOISE), {}, "DistributedDP's noise is drawn from", True),
-    "uncharged": (fedavg_secagg(privacy=NOISE), {}, "nothing has been charged", True),
+    "uncharged": (fedavg_secagg(privacy=NOISE), {}, "nothing is charged to a ledger", True),
     "os": (
         fedavg_secagg(privacy=dataclasses.replace(NOISE, noise="os")),
         {},

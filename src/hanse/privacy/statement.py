@@ -26,6 +26,11 @@ _EXACT = (
     "part, metrics, and all results of single clients; they are for whoever may see the data"
 )
 
+_HISTOGRAMS = (
+    "the server, as far as histograms go: whoever makes one sees each client's exact {}, and adds "
+    "noise to the counts"
+)
+
 
 @dataclass(frozen=True)
 class Releases:
@@ -55,6 +60,7 @@ class Statement:
         delta_from: where it is from, in words.
         protects: whether the noise is one that nobody can draw again.
         against: whom it holds against, in words.
+        at_client: whether that is the server, too, since clients add the noise themselves.
         covered: what it holds for, in words.
         not_covered: what it does not hold for, each in a sentence.
         shown: what becomes of exact numbers about clients.
@@ -74,6 +80,7 @@ class Statement:
     not_covered: tuple[str, ...]
     shown: Shown | PrivateHistogram = "simulation"
     counts_repeated: bool = True
+    at_client: bool = False
 
     @property
     def histogram(self) -> GaussianEvent | None:
@@ -86,7 +93,9 @@ class Statement:
             exact = (_EXACT,) if shown == "simulation" else ()
             return replace(self, shown=shown, not_covered=(*exact, *self.not_covered))
         covered = f"{self.covered}, and each histogram of {shown.metric} over clients"
-        return replace(self, shown=shown, covered=covered)
+        # A histogram's noise is added to the sum, by somebody who has seen what is in it.
+        server = (_HISTOGRAMS.format(shown.metric),) if self.at_client else ()
+        return replace(self, shown=shown, covered=covered, not_covered=(*server, *self.not_covered))
 
     def epsilon(self, releases: Releases, accountant: Accountant) -> float | None:
         """What so much costs; `None` if the accountant is not installed or has no proof for it."""
@@ -114,6 +123,7 @@ class Statement:
             "covered": self.covered,
             "not_covered": list(self.not_covered),
             "per_client": self.shown if isinstance(self.shown, str) else asdict(self.shown),
+            "released": asdict(Releases()),
             "ledger": None,
         }
 
@@ -123,10 +133,15 @@ def every_round(event: GaussianEvent) -> Callable[[int], Sequence[Sequence[Gauss
     return lambda rounds: (_times(event, rounds),)
 
 
-def default_delta(clients: int) -> tuple[float, str]:
-    """A tenth of one divided by the clients, rounded down to a power of ten; and these words."""
-    delta = 10.0 ** -math.ceil(math.log10(10 * clients))
-    return delta, f"a power of ten, at most a tenth of 1 / {clients:,} clients"
+def default_delta(count: int, of: str = "clients") -> tuple[float, str]:
+    """A tenth of one divided by a number, rounded down to a power of ten; and these words.
+
+    Args:
+        count: how many clients there are, or examples, where those are protected.
+        of: which of the two, in words.
+    """
+    delta = 10.0 ** -math.ceil(math.log10(10 * count))
+    return delta, f"a power of ten, at most a tenth of 1 / {count:,} {of}"
 
 
 def milestones(rounds: int) -> frozenset[int]:

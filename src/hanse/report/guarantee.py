@@ -100,7 +100,7 @@ def guarantee(about: Fields) -> Guarantee | None:
         mechanism=fields.text("mechanism", most=_LONG),
         unit=fields.text("unit", "client", _NAME),
         adjacency=fields.text("adjacency", "add-remove", _NAME),
-        event=_event(fields.inner("event")),
+        event=_event(fields.inner("event"), fields.text("unit", "client", _NAME)),
         delta=fields.number("delta"),
         delta_from=fields.text("delta_from", most=_NAME),
         against=fields.text("against", most=_LONG),
@@ -113,10 +113,16 @@ def guarantee(about: Fields) -> Guarantee | None:
     )
 
 
-def _event(fields: Fields | None) -> str:
+def _event(fields: Fields | None, unit: str) -> str:
     if fields is None:
         return ""
     noise, rate = fields.number("noise_multiplier"), fields.number("rate")
+    if unit == "example":
+        steps = f"{fields.number('count') or 1.0:,.0f} steps a client, noise multiplier"
+        drawn = f"each example in a step with probability {rate or 0.0:.4g}"
+        if fields.text("sampling") == "none":
+            drawn = "all examples in every step"
+        return f"{steps} {noise or 0.0:.4g}; {drawn}"
     drawn = {
         "none": "everybody in every round",
         "poisson": f"each client by itself with probability {rate or 0.0:.4g}",

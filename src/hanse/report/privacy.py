@@ -79,10 +79,11 @@ def _headline(promised: Guarantee, now: Spent | None, runs: int) -> str:
             f"No guarantee. The noise was drawn from the run’s seed, so whoever knows the seed can "
             f"take it off. With noise from the operating system this would cost {bound}.{each}"
         )
-    return (
-        f"Whether {_UNIT.get(promised.unit, promised.unit)} was in the training can hardly be told "
-        f"by {promised.against}: {bound}.{each}"
-    )
+    unit = _UNIT.get(promised.unit, promised.unit)
+    secret = f"Whether {unit} was in the training"
+    if promised.adjacency == "replace":  # that a client took part may well be known
+        secret = f"Whether {unit} was in the training, or other data in its place,"
+    return f"{secret} can hardly be told by {promised.against}: {bound}.{each}"
 
 
 def _facts(promised: Guarantee, now: Spent | None) -> list[tuple[str, str]]:

@@ -209,7 +209,8 @@ def _split_tiles(split: SplitSummary, nouns: Mapping[str, str]) -> list[Tile]:
         for label, value in (("alone", metric.alone), ("pooled", metric.pooled))
         if value is not None
     ]
-    note = " · ".join(others) or f"{split.examples:,} {nouns['examples']}"
+    evaluated = f"{split.examples:,} {nouns['examples']}" if split.examples else "from noisy counts"
+    note = " · ".join(others) or evaluated
     found = [_tile(f"{metric_name(unit)}, {kind} {nouns['clients']}", unit, metric.overall, note)]
     if split.clients > 1 and metric.worst is not None:
         name = named(metric.worst.name, _NAME)

@@ -55,8 +55,8 @@ def about_shown(statement: Statement | None) -> tuple[str, ...]:
         said.append("no epsilon is stated: that takes pip install 'hanse[privacy]'")
     if statement.shown == "simulation":
         said.append(
-            "losses, norms, metrics and the per-client results of this run are exact: no guarantee "
-            "covers them"
+            "losses, norms, metrics, numbers of examples and the per-client results of this run "
+            "are exact: no guarantee covers them"
         )
     elif statement.shown == "withheld":
         said.append(

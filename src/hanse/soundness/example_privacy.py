@@ -11,7 +11,7 @@ from torch import nn
 from hanse.core.device import generators
 from hanse.core.errors import ConfigError, ModelError, StrategyError
 from hanse.data import Epochs, FullGradient, PoissonSteps, SharedClients, Steps
-from hanse.layers import ClientDP, DistributedExampleDP, Weighted
+from hanse.layers import ClientDP, DistributedExampleDP, LocalDP, Weighted
 from hanse.local import MimeSGD, ScaffoldSGD
 from hanse.models.execution import loss_couples
 
@@ -149,12 +149,13 @@ def _refuse_what_travels(strategy: Strategy, task: Task) -> None:
                 why="a client's number of examples would be released, as it is",
                 instead='Weighted("uniform"), as dp_sgd has it',
             )
-        if isinstance(layer, ClientDP):
+        if isinstance(layer, ClientDP | LocalDP):
+            name = type(layer).__name__
             raise StrategyError(
-                "ExampleDP with ClientDP",
+                f"ExampleDP with {name}",
                 why="one bounds what an example changes and the other what a client changes: what "
                 "both cost would be charged as if they were one",
-                instead="one of them: ClientDP protects all of a client's examples together",
+                instead=f"one of them: {name} protects all of a client's examples together",
             )
     for part in strategy.onion:
         if "train_loss" in part.sends(task.layout):

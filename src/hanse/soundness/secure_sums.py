@@ -271,8 +271,8 @@ _LOCAL = (
     "seen. DistributedDP needs the noise of one client for all of them together"
 )
 _UNCHARGED = (
-    "DistributedDP: nothing has been charged. This run keeps no account of what its rounds spend, "
-    "so it states no epsilon; a ledger does (docs/privacy-ledger.md)"
+    "DistributedDP: nothing is charged to a ledger. Epsilon is stated of this run by itself, as if "
+    "nothing else were released of the same data (docs/privacy-ledger.md)"
 )
 _SEEDED = (
     "DistributedDP's noise is drawn from the run's seed: whoever knows the seed can take it off "

@@ -67,9 +67,13 @@ class Spending:
         return self.ledger.charge(histogram, run=f"{run}{HISTOGRAM}{split}", round=number)
 
     def _again(self, run: str, done: int) -> bool:
-        """Whether the ledger shows anything but the rounds up to `done` of a run."""
+        """Whether the ledger shows anything but the rounds up to `done` of a run, once each.
+
+        A round that was charged twice is told by that for ever: what was charged since counts from
+        where it was taken up again, and is less than what is counted from the first round on.
+        """
         entries = self.ledger.entries()
-        return {e.round for e in entries if e.run == run} != set(range(1, done + 1))
+        return sorted(e.round or 0 for e in entries if e.run == run) != list(range(1, done + 1))
 
 
 def spending(

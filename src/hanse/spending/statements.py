@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from hanse.layers import ClientDP, DistributedDP, LocalDP
+from hanse.data import PoissonSteps
+from hanse.layers import ClientDP, DistributedDP, DistributedExampleDP, LocalDP
 from hanse.privacy.events import GaussianEvent
 from hanse.privacy.examples import ExampleDP
 from hanse.privacy.statement import Statement, default_delta, every_round
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from hanse.round import Population
     from hanse.selection import Participation
-    from hanse.spending.costs import Cost
+    from hanse.spending.costs import Cost, Source
     from hanse.strategy import Strategy
 
 _Kinds = Sequence[Sequence[GaussianEvent]]
@@ -53,12 +55,13 @@ def privacy_of(
     Args:
         strategy: what adds the noise.
         population: who takes part in a round.
-        delta: at which epsilon is stated, and where it is from; `None`: from the clients' number.
+        delta: at which epsilon is stated, and where it is from; `None`: from the clients' number,
+            or about the number of examples where those are protected.
     """
     source = source_of(strategy)
     if source is None or not source.noise_multiplier:
         return None
-    at = default_delta(population.clients) if delta is None else delta
+    at = _usual_delta(source, strategy, population) if delta is None else delta
     cost = cost_of(source, strategy, population)
     if isinstance(source, ExampleDP):
         return _of_examples(source, cost, at)
@@ -67,6 +70,24 @@ def privacy_of(
     if isinstance(source, Shared):
         return _of_shares(source, next(cost.events(0)), at)
     return _of_sums(source, cost, population.participation, at)
+
+
+def _usual_delta(source: Source, strategy: Strategy, population: Population) -> tuple[float, str]:
+    """By the number of those that are protected: by the clients', it may lay open many examples.
+
+    How many examples there are is no public number. What is public says how many there are about:
+    a batch of a usual client has `divisor` examples, each drawn with probability `rate`.
+    """
+    if isinstance(source, DistributedExampleDP):
+        usual = math.ceil(max(source.divisor, population.clients))
+        return default_delta(usual, f"examples (divisor {source.divisor:g})")
+    if not isinstance(source, ExampleDP):
+        return default_delta(population.clients)
+    rates = [work.rate for work in strategy.local.passes if isinstance(work, PoissonSteps)]
+    rate = min(rates, default=1.0)
+    usual = max(math.ceil(source.divisor / rate), 1)
+    words = f"examples (clients, times divisor {source.divisor:g} by rate {rate:g})"
+    return default_delta(population.clients * usual, words)
 
 
 def _of_sums(
@@ -116,6 +137,7 @@ def _of_shares(layer: Shared, event: GaussianEvent, delta: tuple[float, str]) ->
         against=f"the server with {layer.colluders} of the clients, if sums are secure, and "
         "whoever sees the models",
         covered="the secure sum and the model after every round",
+        at_client=True,
         not_covered=(_DROP_OUTS, *_ALWAYS),
     )
 
@@ -134,6 +156,7 @@ def _of_clients(layer: LocalDP, cost: Cost, delta: tuple[float, str]) -> Stateme
         protects=layer.noise == "os",
         against="the server, and whoever sees what clients send",
         covered="all that a client sends, and so the models",
+        at_client=True,
         not_covered=_ALWAYS,
         counts_repeated=False,
     )
@@ -154,6 +177,7 @@ def _of_examples(source: ExampleDP, cost: Cost, delta: tuple[float, str]) -> Sta
         protects=source.noise == "os",
         against="the server, and whoever sees what clients send",
         covered="all that a client sends, and so the models",
+        at_client=True,
         not_covered=(_DRAWN, _MANY, *_ALWAYS),
     )
 
