@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
@@ -38,8 +38,10 @@ from hanse.models import Execution, Task, cnn
 from hanse.privacy import Budget, ExampleDP, GaussianEvent, epsilon
 from hanse.privacy.examples import STEPS
 from hanse.privacy.ledger import Ledger
+from hanse.privacy.statement import Statement
+from hanse.round import Population
 from hanse.soundness import check_example_privacy
-from hanse.spending import epsilons, events_of_a_participation
+from hanse.spending import epsilons, events_of_a_participation, privacy_of
 from hanse.strategies import dp_fedavg, dp_sgd
 from hanse.strategy import Strategy
 from hanse.training import rounds
@@ -433,3 +435,29 @@ def test_clients_that_add_noise_to_their_updates_as_well_are_refused() -> None:
     strategy = dp_sgd().replace(layers=(LocalDP(),))
     with pytest.raises(StrategyError, match="ExampleDP with LocalDP"):
         prepare(Experiment(strategy, federation(), mlp()))
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoWalks(LocalSGD):
+    """A training that draws its examples twice."""
+
+    second: PoissonSteps = PoissonSteps(0.2, 2)
+
+    @property
+    def passes(self) -> tuple[Any, ...]:
+        return (self.work, self.second)
+
+
+def test_passes_of_one_rate_are_one_kind_of_release_and_others_are_refused() -> None:
+    def stated(rate: float) -> object:
+        local = TwoWalks(SGD(0.1), PoissonSteps(0.2, 3), PoissonSteps(rate, 2))
+        strategy = Strategy(local, (Weighted("uniform"),), examples=ExampleDP(1.0, 1.0, 4.0))
+        return privacy_of(strategy, Population(5, hanse.Full(), "cross-silo", seed=0))
+
+    found = stated(0.2)
+    assert isinstance(found, Statement)
+    assert found.event is not None
+    assert found.event.count == 5
+    with pytest.raises(ConfigError, match=r"0\.2, 0\.3") as caught:
+        stated(0.3)
+    assert "the same rate" in caught.value.instead

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from hanse.core.errors import ConfigError
 from hanse.data import PoissonSteps
 from hanse.layers import ClientDP, DistributedDP, DistributedExampleDP, LocalDP
 from hanse.privacy.correlated import increments
@@ -130,10 +131,19 @@ def cost_of(source: Source, strategy: Strategy, population: Population) -> Cost:
         source: what adds the noise.
         strategy: that it is a part of.
         population: who takes part in a round.
+
+    Raises:
+        ConfigError: passes that sample examples at different rates.
     """
     if isinstance(source, ExampleDP):
-        (event,) = events_of_a_participation(strategy)
-        return EveryRound(event)
+        found = events_of_a_participation(strategy)
+        if len(found) != 1:
+            raise ConfigError(
+                f"passes that draw examples at the rates {[event.rate for event in found]}",
+                why="a round is stated and charged as releases that are all alike",
+                instead="the same rate in every PoissonSteps of the local training",
+            )
+        return EveryRound(found[0])
     if isinstance(source, LocalDP):
         return WorstClient(source.event, population)
     participation = population.participation
